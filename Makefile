@@ -1,0 +1,35 @@
+# make demo    the suite on generated data: installs, runs 30 trials, writes a report
+# make test    the fast tests
+# make check   lint, types, import rules and fast tests
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check lint clean
+
+demo: .venv/installed
+	$(BIN)/python -m bench run --backbones llama3,mistral
+
+test: .venv/installed-test
+	$(BIN)/python -m pytest
+
+check: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+.venv/installed-test: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	touch $@ .venv/installed
+
+clean:
+	rm -rf .venv *.egg-info build dist

@@ -1,0 +1,78 @@
+"""The segmenter's settings, checked when they are made. No torch: a plan can be drawn without it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+Size3 = tuple[int, int, int]
+
+CHOICES = {
+    "attention": ("global", "hybrid"),
+    "fusion": ("none", "multiscale"),
+    "decoder": ("linear", "skip"),
+    "placement": ("after", "middle", "before"),
+}
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    """Sizes and switches of the segmenter; everything but channels and classes is the same for all tasks.
+
+    image is the crop the model is trained on, in voxels: other sizes work too, the position embedding is interpolated.
+    placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, or `before` it.
+    residual adds the block's input to its output. classes counts the background.
+    Source of the architecture: arXiv 2410.02458.
+    """
+
+    channels: int
+    classes: int
+    image: Size3 = (32, 32, 32)
+    patch: Size3 = (4, 4, 4)
+    width: int = 96
+    depth: int = 4
+    heads: int = 4
+    mlp_ratio: float = 4.0
+    dropout: float = 0.0
+    attention: str = "hybrid"
+    fusion: str = "multiscale"
+    decoder: str = "skip"
+    placement: str = "after"
+    residual: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("image", "patch"):
+            object.__setattr__(self, name, tuple(int(side) for side in getattr(self, name)))
+            if len(getattr(self, name)) != 3 or min(getattr(self, name)) < 1:
+                raise ValueError(f"--{name}: {getattr(self, name)!r} is not three positive whole numbers")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"--{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name in ("channels", "width", "depth", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name}: {getattr(self, name)!r} is not a positive whole number")
+        if self.classes < 2:
+            raise ValueError(f"classes: {self.classes} leaves no foreground; at least 2 are needed")
+        if self.width % self.heads:
+            raise ValueError(f"--width: {self.width} is not divisible by --heads {self.heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"--dropout: {self.dropout} is outside [0, 1)")
+
+    @property
+    def grid(self) -> Size3:
+        """Tokens per axis of a training crop; a last partial patch counts as one."""
+        x, y, z = (-(-side // patch) for side, patch in zip(self.image, self.patch, strict=True))
+        return x, y, z
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """The settings' names, for those who read them from a file."""
+        return {item.name for item in fields(cls)}
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> SegmenterConfig:
+        """From plain values; ValueError names what is unknown."""
+        unknown = sorted(set(settings) - cls.names())
+        if unknown:
+            raise ValueError(f"unknown model settings: {', '.join(unknown)}; known: {', '.join(sorted(cls.names()))}")
+        return cls(**settings)

@@ -1,0 +1,25 @@
+"""The ViT encoder: pre-norm transformer blocks that keep the grid in hand for their local branch."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from mvl.attention import ATTENTION
+from mvl.config import SegmenterConfig, Size3
+
+
+class EncoderBlock(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)). (B, N, D) to (B, N, D)."""
+
+    def __init__(self, config: SegmenterConfig) -> None:
+        super().__init__()
+        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        self.norm_attention = nn.LayerNorm(width)
+        self.attention = ATTENTION[config.attention](width, config.heads, config.dropout)
+        self.norm_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x_BND: Tensor, grid: Size3) -> Tensor:
+        x_BND = x_BND + self.drop(self.attention(self.norm_attention(x_BND), grid))
+        return x_BND + self.drop(self.mlp(self.norm_mlp(x_BND)))
