@@ -1,0 +1,187 @@
+"""What one trial is, and what it left behind. Standard library only, so that any tool can read a record.
+
+A record is one JSON file: the resolved specification, the voxel counts of every held-out case and label,
+and where it all came from. Ratios are never stored; they are computed from the counts when they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+from typing import Any
+
+SCHEMA = 1
+
+#: What stands in the block's place. `none` is the baseline: the same segmenter without a block.
+CONTROLS = ("none", "pretrained", "random", "stand-in")
+
+
+class Status(str, Enum):
+    """How a trial ended."""
+
+    COMPLETE = "complete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where a block's parameters came from.
+
+    kind is one of CONTROLS, source says where the bytes were read, sha256 is the hash of the block's file
+    (empty where nothing was read: a random twin is made, not read).
+    """
+
+    kind: str
+    source: str = ""
+    sha256: str = ""
+    licence: str = ""
+
+    @property
+    def label(self) -> str:
+        """The text of the `weights` column; it never calls a random weight pre-trained."""
+        if self.kind == "stand-in":
+            return "stand-in, random"
+        if self.kind == "pretrained":
+            return f"pretrained sha256:{self.sha256[:12]}"
+        return self.kind
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """Everything that may change a trial's numbers, and nothing else: no device, no worker count.
+
+    train, model and data are the fully resolved settings, as plain JSON values.
+    """
+
+    task: str
+    backbone: str
+    control: str
+    layer: int | None
+    weights: Weights
+    seed: int
+    fold: int
+    fraction: float
+    split_digest: str
+    data_digest: str
+    train: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.control not in CONTROLS:
+            raise ValueError(f"unknown control {self.control!r}; known: {', '.join(CONTROLS)}")
+
+    @property
+    def digest(self) -> str:
+        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of every field."""
+        return digest_of(asdict(self))
+
+    @property
+    def arm(self) -> str:
+        """The arm's name where a name must be short and safe in a path: `smollm2`, `smollm2+random`."""
+        return self.backbone if self.control in ("none", "pretrained") else f"{self.backbone}+{self.control}"
+
+    @property
+    def key(self) -> str:
+        """`<task>/<arm>/<seed>-<fold>-<digest>`: the record's path below `trials/`, without its ending."""
+        return f"{self.task}/{self.arm}/{self.seed}-{self.fold}-{self.digest}"
+
+
+def arm_label(backbone: str, control: str) -> str:
+    """The arm's name as people read it in every table, figure and log line."""
+    suffix = {"random": " (random twin)", "stand-in": " (stand-in, random)"}
+    return backbone + suffix.get(control, "")
+
+
+def digest_of(value: Any, length: int = 12) -> str:
+    """The first hexadecimal digits of the SHA-256 of a JSON value, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+@dataclass(frozen=True)
+class CaseScore:
+    """Voxel counts of one held-out case and one foreground label, on the native grid.
+
+    tp + fp + fn + tn is the number of voxels of the native image.
+    """
+
+    case: str
+    patient: str
+    label: str
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What a reader of the record must know of the task.
+
+    origin is `phantom` or `images`; notice is shown wherever the task's numbers are (empty for none).
+    """
+
+    name: str
+    modality: str
+    channels: tuple[str, ...]
+    labels: tuple[str, ...]
+    origin: str
+    source: str = ""
+    licence: str = ""
+    notice: str = ""
+    training_cases: int = 0
+    held_out_cases: int = 0
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """One record. A failed one has an error, no cases, and never counts as done.
+
+    curve: one entry an epoch, {"step": int, "loss": float, "dice": float | None}; loss and Dice are means over the
+    training crops of that epoch. provenance and cost are described in results/README of their writers:
+    bench/provenance.py and bench/trial.py.
+    """
+
+    spec: TrialSpec
+    status: Status
+    task: TaskInfo
+    cases: tuple[CaseScore, ...] = ()
+    curve: tuple[dict[str, Any], ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    cost: dict[str, Any] = field(default_factory=dict)
+    error: str = ""
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no NaN, a line feed at the end."""
+        body = asdict(self) | {"status": self.status.value, "digest": self.spec.digest}
+        return json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> TrialResult:
+        """Read a record; ValueError if it is of another schema, damaged, or its digest does not match its content."""
+        body = json.loads(text)
+        if body.get("schema") != SCHEMA:
+            raise ValueError(f"record has schema {body.get('schema')!r}; this version reads schema {SCHEMA}")
+        try:
+            spec = body["spec"]
+            record = cls(
+                spec=TrialSpec(**(spec | {"weights": Weights(**spec["weights"])})),
+                status=Status(body["status"]),
+                task=TaskInfo(**(body["task"] | {k: tuple(body["task"][k]) for k in ("channels", "labels")})),
+                cases=tuple(CaseScore(**case) for case in body["cases"]),
+                curve=tuple(body["curve"]),
+                provenance=body["provenance"],
+                cost=body["cost"],
+                error=body["error"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"record is damaged: {error!r}") from error
+        if body.get("digest") != record.spec.digest:
+            raise ValueError(
+                f"record's digest {body.get('digest')!r} does not match its content ({record.spec.digest})"
+            )
+        return record
