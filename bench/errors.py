@@ -1,0 +1,15 @@
+"""Which errors are the user's to mend, shown as one line and exit code 2. Others are ours, with a traceback."""
+
+from __future__ import annotations
+
+
+def is_users(error: ValueError) -> bool:
+    """True for the errors by which the rooms refuse bad input."""
+    from backbones.registry import UnknownBackbone
+    from backbones.weights import WeightsError
+    from bench.data.folder import DataError
+    from bench.study import StudyError
+    from reports.build import ReportError
+    from results.store import RecordError
+
+    return isinstance(error, (StudyError, DataError, UnknownBackbone, WeightsError, RecordError, ReportError))

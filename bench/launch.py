@@ -1,0 +1,131 @@
+"""The only module that imports Ray: jobs in, finished records on disk out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+# Set before Ray is imported: it sends usage statistics home otherwise, and prints notices over the progress bar.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+import ray
+from ray import train as ray_train
+from ray import tune
+
+from bench.trial import TrialJob, attempt, record_failure, run_trial
+
+#: Called with a trial's key and the share of it that is done; 1.0 once it has ended.
+OnProgress = Callable[[str, float], None]
+_OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
+
+
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by our records, once
+
+
+def start(cpus: int | None = None) -> str:
+    """Start Ray on this machine, listening on 127.0.0.1; returns the dashboard's address."""
+    context = ray.init(
+        num_cpus=cpus or os.cpu_count(),
+        include_dashboard=True,
+        dashboard_host="127.0.0.1",
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=_OBJECT_STORE_BYTES,
+    )
+    return f"http://{context.dashboard_url}"
+
+
+def stop() -> None:
+    """End every process that start() began."""
+    ray.shutdown()
+
+
+def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int = 0) -> None:
+    """Run every job to its end; each leaves a record, complete or failed. Ray must be running.
+
+    One worker a trial: inside the Tune function, whose process is used again. Several: a TorchTrainer started by it.
+    """
+    by_key = {job.spec.key: job for job in jobs}
+    workers = jobs[0].workers
+    slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
+    trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
+    with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, _resources(workers)),
+            param_space={"key": tune.grid_search(list(by_key))},
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=min(slots, max_concurrent or slots)),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Watch(by_key, on_progress)]),
+        )
+        tuner.fit()
+
+
+def _resources(workers: int) -> dict[str, float]:
+    if workers > 1:
+        # The TorchTrainer's workers ask for the cores. Tune refuses an empty request, so it gets one of memory.
+        return {"memory": 1024**2}
+    return {"cpu": 1, "gpu": 1} if ray.cluster_resources().get("GPU") else {"cpu": 1}
+
+
+def _one_worker(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
+    attempt(jobs[config["key"]], lambda entry, share: tune.report(entry | {"share": share}))
+
+
+def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    job = jobs[config["key"]]
+    gpu = bool(ray.cluster_resources().get("GPU"))
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as storage:
+        TorchTrainer(
+            _rank,
+            train_loop_config={"job": job},
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            scaling_config=ray_train.ScalingConfig(num_workers=job.workers, use_gpu=gpu),
+            run_config=ray_train.RunConfig(
+                name=str(tune.get_context().get_trial_id()), storage_path=storage, callbacks=[TuneReportCallback()]
+            ),
+        ).fit()
+
+
+def _rank(config: dict[str, Any]) -> None:
+    job: TrialJob = config["job"]
+    run_trial(job, lambda entry, share: ray_train.report(entry | {"share": share}))
+
+
+class _Watch(tune.Callback):
+    """Passes progress on, and writes the record of a trial whose process died before it could."""
+
+    def __init__(self, jobs: dict[str, TrialJob], on_progress: OnProgress) -> None:
+        self.jobs, self.on_progress = jobs, on_progress
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its callbacks for a restore that this project never makes: a progress bar has no place there."""
+        return {"jobs": self.jobs}
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
+        self.on_progress(trial.config["key"], min(0.99, float(result.get("share", 0.0))))
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        self.on_progress(trial.config["key"], 1.0)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
+        key = trial.config["key"]
+        record_failure(self.jobs[key], f"the trial's process ended before its record: {_error_of(trial)}")
+        self.on_progress(key, 1.0)
+
+
+def _error_of(trial: Any) -> str:
+    """What Ray wrote of a failure, in its own words."""
+    if not trial.error_file:
+        return "Ray gives no reason"
+    return Path(trial.error_file).read_text().strip()

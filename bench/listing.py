@@ -1,0 +1,44 @@
+"""`bench list`: what can be named on the command line. No torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+
+def backbones_table() -> None:
+    """A row a backbone, and whether its block is here."""
+    import backbones
+    from backbones import weights
+
+    table = Table("name", "family", "width", "layers", "layer", "block parameters", "licence", "gated", "block here")
+    for spec in map(backbones.get, backbones.names()):
+        here = weights.find(spec, spec.layer) is not None
+        size = f"{backbones.block_parameters(spec):,}"
+        numbers = [str(value) for value in (spec.width, spec.layers, spec.layer)]
+        gated, present = ("yes" if flag else "no" for flag in (spec.gated, here))
+        table.add_row(spec.name, spec.family, *numbers, size, spec.licence, gated, present)
+    _wide().print(table)
+
+
+def tasks_table(data: Path | None) -> None:
+    """The ten tasks of the decathlon, or those of a data folder."""
+    from bench.data.tasks import DECATHLON, TaskSpec
+
+    tasks: list[TaskSpec] = list(DECATHLON)
+    if data is not None:
+        from bench.data.folder import open_task, task_names
+
+        tasks = [open_task(data, name).spec for name in task_names(data)]
+    table = Table("name", "modality", "channels", "labels", "training cases")
+    for task in tasks:
+        table.add_row(task.name, task.modality, ", ".join(task.channels), ", ".join(task.labels), str(task.training))
+    _wide().print(table)
+
+
+def _wide() -> Console:
+    """Through a pipe the table keeps its columns whole, for grep and cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=220)

@@ -1,0 +1,128 @@
+"""Training, model and data settings by name, and how flags change them. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from mvl.config import SegmenterConfig
+
+Settings = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """One trial's training. batch is the global batch, whatever the number of workers; lr is the peak rate.
+
+    The rate rises linearly over `warmup` of the steps and falls to zero along a cosine. clip bounds the gradient's
+    norm. foreground is the share of crops that are centred on a foreground voxel. epochs is how many entries the
+    learning curve gets.
+    """
+
+    steps: int = 400
+    batch: int = 2
+    lr: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup: float = 0.1
+    clip: float = 1.0
+    foreground: float = 0.67
+    epochs: int = 20
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "epochs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name}: {getattr(self, name)!r} is not a positive whole number")
+        for name in ("warmup", "foreground"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"train.{name}: {getattr(self, name)!r} is outside [0, 1]")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"train.{name}: {getattr(self, name)!r} is not above 0")
+        if self.precision not in ("fp32", "bf16"):
+            raise ValueError(f"train.precision: unknown value {self.precision!r}; known: fp32, bf16")
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Preparation and prediction. max_voxels bounds the median prepared training volume (0: native median spacing).
+
+    overlap is that of neighbouring windows at prediction, as a share of the window.
+    """
+
+    max_voxels: int = 0
+    overlap: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.max_voxels < 0:
+            raise ValueError(f"data.max_voxels: {self.max_voxels!r} is below 0")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"data.overlap: {self.overlap!r} is outside [0, 1)")
+
+
+#: What a task sets by itself; never a preset's or a flag's.
+_BY_TASK = {"channels", "classes"}
+_MODEL_DEFAULTS = {k: v for k, v in asdict(SegmenterConfig(1, 2)).items() if k not in _BY_TASK}
+
+PRESETS: dict[str, Settings] = {
+    "cpu": {
+        "train": asdict(TrainSettings()),
+        "model": _MODEL_DEFAULTS | {"width": 64, "heads": 2},
+        "data": asdict(DataSettings(max_voxels=64**3, overlap=0.25)),
+    },
+    "default": {
+        "train": asdict(TrainSettings(steps=20_000, batch=2, lr=3e-4, epochs=100, precision="bf16")),
+        "model": _MODEL_DEFAULTS | {"image": (96, 96, 96), "patch": (8, 8, 8), "width": 384, "depth": 12, "heads": 6},
+        "data": asdict(DataSettings()),
+    },
+}
+
+#: The phantom shows that the machinery works and nothing else, so it trains for less.
+PHANTOM_STEPS = 60
+
+
+def resolve(preset: str, overrides: Settings) -> Settings:
+    """A preset with overrides ({"train": {"steps": 10}}), checked; ValueError names the setting."""
+    if preset not in PRESETS:
+        raise ValueError(f"--preset: unknown preset {preset!r}; known: {', '.join(PRESETS)}")
+    settings: Settings = {}
+    for group, base in PRESETS[preset].items():
+        given = overrides.get(group, {})
+        unknown = sorted(set(given) - set(base))
+        if unknown:
+            raise ValueError(f"unknown setting {group}.{unknown[0]}; known in [{group}]: {', '.join(sorted(base))}")
+        settings[group] = base | {key: _as(base[key], value, f"{group}.{key}") for key, value in given.items()}
+    replace(TrainSettings(), **settings["train"])
+    replace(DataSettings(), **settings["data"])
+    SegmenterConfig.of(settings["model"] | {"channels": 1, "classes": 2})
+    return settings
+
+
+def parse_override(text: str) -> tuple[str, str, str]:
+    """`train.steps=10` to ("train", "steps", "10")."""
+    key, equals, value = text.partition("=")
+    group, dot, name = key.strip().partition(".")
+    if not (equals and dot and group in PRESETS["cpu"] and name):
+        raise ValueError(f"--set {text!r} is not of the form train.NAME=VALUE, model.NAME=VALUE or data.NAME=VALUE")
+    return group, name, value.strip()
+
+
+def train_settings(values: dict[str, Any]) -> TrainSettings:
+    """The checked dataclass of a resolved `train` group."""
+    known = {item.name for item in fields(TrainSettings)}
+    return TrainSettings(**{key: value for key, value in values.items() if key in known})
+
+
+def _as(like: Any, value: Any, name: str) -> Any:
+    """value in the type of the preset's own value; text from a flag is read, a value of another type refused."""
+    try:
+        if isinstance(like, bool):
+            return {"true": True, "false": False}[str(value).lower()]
+        if isinstance(like, tuple):
+            parts = value.split(",") if isinstance(value, str) else value
+            return tuple(int(part) for part in parts)
+        if isinstance(like, int) and not isinstance(value, str) and value != int(value):
+            raise ValueError
+        return type(like)(value)
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{name}: {value!r} is not a value like {like!r}") from None

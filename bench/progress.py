@@ -1,0 +1,62 @@
+"""The progress bar over trials, with time left; plain lines where the output is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+
+class TrialProgress:
+    """Counts trials, done or partly done. Use as a context; call update(key, share) as they go."""
+
+    def __init__(self, total: int, console: Console | None = None) -> None:
+        self.total, self.console = total, console or Console(stderr=True)
+        self.shares: dict[str, float] = {}
+        self.started = time.monotonic()
+        self.bar = Progress(
+            TextColumn("trials"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("trials", total=total, note="starting")
+
+    def __enter__(self) -> TrialProgress:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def update(self, key: str, share: float) -> None:
+        """share is how much of the trial is done, 1.0 once it has ended."""
+        ended = share >= 1.0 and self.shares.get(key, 0.0) < 1.0
+        self.shares[key] = max(share, self.shares.get(key, 0.0))
+        done = sum(value >= 1.0 for value in self.shares.values())
+        self.bar.update(self.task, completed=done, note=self.left())
+        if ended and not self.console.is_terminal:
+            print(f"{done} of {self.total}  {key}  {self.left()}", file=sys.stderr, flush=True)
+
+    def left(self) -> str:
+        """Time left, from the share of all work that is done so far."""
+        part = sum(self.shares.values())
+        if part <= 0:
+            return "time left unknown"
+        seconds = (time.monotonic() - self.started) * (self.total - part) / part
+        return f"{duration(seconds)} left"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `3 min`, `2.5 h`: as exact as an estimate deserves."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

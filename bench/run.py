@@ -1,0 +1,107 @@
+"""The main job: plan, launch what is missing, report. Returns an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from bench import plan, preflight
+from bench.progress import TrialProgress
+from bench.study import StudyError, StudySpec, bind
+from bench.trial import TrialJob
+from results import store
+from results.record import TrialResult, arm_label
+
+INTERRUPTED = 130
+
+
+def run_study(study: StudySpec, console: Console) -> int:
+    """Run what is not complete, then write results and report.
+
+    0 when all planned trials of the command are complete, 1 when some failed, 130 after Ctrl-C. StudyError for bad
+    input, before the first trial.
+    """
+    ground = preflight.check(study, console.log if console.is_terminal else lambda text: None)
+    jobs = plan.expand(study, ground)
+    run = study.run
+    if run.exists() and not run.is_dir():
+        raise StudyError(f"--out {run}: is a file; give a folder")
+    run.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(run / ".lock", timeout=0):
+            bind(study, run)
+            plan.remember(run, [job.spec for job in jobs])
+            return _run_missing(run, jobs, study, console)
+    except Timeout:
+        raise StudyError(
+            f"{run}: another `bench run` is at work in this folder; wait for it or use another --out"
+        ) from None
+
+
+def _run_missing(run: Path, jobs: list[TrialJob], study: StudySpec, console: Console) -> int:
+    done = store.completed(run)
+    todo = [job for job in jobs if job.spec.digest not in done]
+    _say_ground(jobs, todo, console)
+    if not todo:
+        console.print(f"nothing to run: {len(jobs)} of {len(jobs)} trials are complete")
+    interrupted = bool(todo) and not _launch(todo, study, console)
+    page = run / "report" / "index.html"
+    if store.read(run) and (todo or not page.exists()):
+        console.print("writing the report …")
+        page = write_outputs(run)
+    digests = {job.spec.digest for job in jobs}
+    failed = [record for record in store.failed(run) if record.spec.digest in digests]
+    _say_end(run, page, jobs, failed, study.command, console)
+    return INTERRUPTED if interrupted else int(bool(failed))
+
+
+def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
+    """Run the trials on Ray; False if Ctrl-C ended it. What is complete by then is kept."""
+    from bench import launch
+
+    console.print("starting Ray …")
+    try:
+        console.print(f"Ray dashboard: {launch.start()}")
+        with TrialProgress(len(todo), console) as progress:
+            launch.run(todo, progress.update, study.max_concurrent)
+    except KeyboardInterrupt:
+        console.print("stopped; complete trials are kept, the same command goes on from here")
+        return False
+    finally:
+        launch.stop()
+    return True
+
+
+def write_outputs(run: Path) -> Path:
+    """results.csv, results.parquet and the report of a run folder; returns the page."""
+    from reports.build import write_report
+
+    commands = dict.fromkeys(str(record.provenance.get("command", "")) for record in store.read(run))
+    return write_report(run, expected=plan.expected(run), command="\n".join(filter(None, commands)))
+
+
+def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], console: Console) -> None:
+    tasks = {job.spec.task for job in jobs}
+    arms = list(dict.fromkeys(arm_of(job) for job in jobs))
+    console.print(f"{len(tasks)} tasks x {len(arms)} arms ({', '.join(arms)}): {len(jobs)} trials, {len(todo)} to run")
+    for notice in dict.fromkeys(job.info.notice for job in jobs if job.info.notice):
+        console.print(notice, style="yellow", highlight=False, markup=False)
+
+
+def arm_of(job: TrialJob) -> str:
+    """The arm's name as people read it."""
+    return arm_label(job.spec.backbone, job.spec.control)
+
+
+def _say_end(
+    run: Path, page: Path, jobs: list[TrialJob], failed: list[TrialResult], command: str, console: Console
+) -> None:
+    complete = len(store.completed(run) & {job.spec.digest for job in jobs})
+    console.print(f"{complete} of {len(jobs)} trials complete; report: {page}", highlight=False)
+    for record in failed:
+        last = record.error.splitlines()[-1] if record.error else "unknown"
+        console.print(f"failed: {record.spec.key}: {last}", style="red", highlight=False, markup=False)
+    if failed:
+        console.print(f"to try the failed trials again: {command}", highlight=False, markup=False)

@@ -1,0 +1,111 @@
+"""What the looking commands print: plan, status, check, weights. Nothing here runs a trial."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import backbones
+from backbones import weights
+from bench import plan, preflight
+from bench.run import arm_of
+from bench.study import StudyError, StudySpec
+from results import store
+from results.record import arm_label
+
+
+def require_run(run: Path) -> Path:
+    """The folder itself, if a study was ever run in it."""
+    if not (run / plan.FILE).exists():
+        raise StudyError(f"{run}: is no run folder (it has no {plan.FILE}); give a folder that `bench run` made")
+    return run
+
+
+def show_plan(study: StudySpec, console: Console) -> None:
+    """A row a task and arm: cases, block, steps, and how many trials are complete."""
+    jobs = plan.expand(study, preflight.check(study, lambda text: None))
+    done = store.completed(study.run) if study.run.exists() else set()
+    table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "steps", "complete")
+    groups: dict[tuple[str, str], list[plan.TrialJob]] = {}
+    for job in jobs:
+        groups.setdefault((job.spec.task, arm_of(job)), []).append(job)
+    for (task, arm), members in groups.items():
+        spec, info = members[0].spec, members[0].info
+        complete = sum(job.spec.digest in done for job in members)
+        size = _block_size(spec.backbone, spec.control)
+        cases = f"{info.training_cases} / {info.held_out_cases}"
+        table.add_row(
+            task, arm, spec.weights.label, cases, size, str(spec.train["steps"]), f"{complete} of {len(members)}"
+        )
+    console.print(table)
+    left = sum(job.spec.digest not in done for job in jobs)
+    console.print(f"{len(jobs)} trials, {len(jobs) - left} complete, {left} to run; run folder: {study.run}")
+
+
+def _block_size(name: str, control: str) -> str:
+    if control == "none":
+        return "0"
+    spec = backbones.get(name)
+    return f"{backbones.block_parameters(backbones.stand_in(spec) if control == 'stand-in' else spec):,}"
+
+
+def show_status(run: Path, console: Console) -> None:
+    """A row a task and arm with planned, complete and failed trials; then each failure."""
+    done, failed = store.completed(run), {record.spec.digest: record.error for record in store.failed(run)}
+    table = Table("task", "arm", "complete", "failed", "not yet run")
+    rows: dict[tuple[str, str], list[str]] = {}
+    for entry in plan.planned(run):
+        rows.setdefault((entry["task"], arm_label(entry["backbone"], entry["control"])), []).append(entry["digest"])
+    for (task, arm), digests in rows.items():
+        complete, broken = (sum(d in group for d in digests) for group in (done, failed))
+        left = len(digests) - complete - broken
+        table.add_row(task, arm, f"{complete} of {len(digests)}", str(broken), str(left))
+    console.print(table)
+    for entry in plan.planned(run):
+        if entry["digest"] in failed:
+            console.print(
+                f"failed: {entry['key']}: {failed[entry['digest']].splitlines()[-1]}", highlight=False, markup=False
+            )
+    digests = [entry["digest"] for entry in plan.planned(run)]
+    console.print(f"{sum(d in done for d in digests)} of {len(digests)} trials complete")
+
+
+def show_check(folder: Path, tasks: tuple[str, ...], console: Console) -> int:
+    """Every problem of every task, one a line; 1 if there is any."""
+    from bench.data.check import check_task
+    from bench.data.folder import open_task, task_names
+
+    problems = []
+    table = Table("task", "modality", "cases", "channels", "labels", "problems")
+    for name in tasks or task_names(folder):
+        task = open_task(folder, name)
+        found = check_task(task).problems
+        spec = task.spec
+        labels = ", ".join(spec.labels)
+        table.add_row(name, spec.modality, str(len(task.cases)), ", ".join(spec.channels), labels, str(len(found)))
+        problems += found
+    console.print(table)
+    for problem in problems:
+        console.print(f"problem: {problem}", highlight=False, markup=False)
+    return int(bool(problems))
+
+
+def fetch_weights(names: tuple[str, ...], source: str | None, console: Console) -> None:
+    """One layer of each backbone into the block cache; names are checked before the first download."""
+    for spec in [backbones.get(name) for name in names]:
+        with console.status(f"{spec.name}: reading block {spec.layer}"):
+            block = weights.fetch(spec, source=source)
+        console.print(f"{spec.name}: block {block.layer} of {block.source}, sha256 {block.sha256[:12]}: {block.path}")
+
+
+def show_weights(console: Console) -> None:
+    """A row for each backbone whose block is in the cache."""
+    table = Table("name", "block", "source", "sha256", "licence", "size")
+    for spec in map(backbones.get, backbones.names()):
+        block = weights.find(spec, spec.layer)
+        if block is not None:
+            size = f"{block.path.stat().st_size / 1e6:.1f} MB"
+            table.add_row(spec.name, str(block.layer), block.source, block.sha256[:12], block.licence, size)
+    console.print(table)

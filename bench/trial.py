@@ -1,0 +1,153 @@
+"""One trial, from its specification to its record. Newcomers read this first.
+
+This is the only module that joins a task, a block and a segmenter. It knows nothing of Ray: it runs as well in a test.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from backbones import controls
+from backbones.spec import BackboneSpec
+from backbones.weights import BlockFile
+from bench import provenance
+from bench.data.folder import open_task, read_case
+from bench.data.preparation import fit_preparation
+from bench.data.splits import make_split
+from bench.data.volumes import PreparedCase, prepare_case, to_native
+from bench.presets import train_settings
+from results import store
+from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
+
+#: Called as work goes on with a few values to show and the share of the trial that is done.
+Report = Callable[[dict[str, Any], float], None]
+_TRAINING_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class TrialJob:
+    """A trial and where its things are. Nothing here but `spec` may change a number.
+
+    data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
+    """
+
+    spec: TrialSpec
+    info: TaskInfo
+    data: str
+    run: str
+    backbone: BackboneSpec | None = None
+    block: BlockFile | None = None
+    workers: int = 1
+    zero_stage: int = 0
+    command: str = ""
+
+
+def attempt(job: TrialJob, report: Report) -> TrialResult:
+    """Run a trial and write its record, complete or failed; an error is recorded, not raised."""
+    started = provenance.now()
+    try:
+        record = run_trial(job, report)
+    except Exception as error:
+        report({"error": str(error)}, 1.0)
+        return record_failure(job, "".join(traceback.format_exception(error)), started)
+    assert record is not None, "a lone worker is rank 0"
+    return record
+
+
+def record_failure(job: TrialJob, error: str, started: str = "") -> TrialResult:
+    """Write the record of a trial that failed; it never counts as done, and the next run tries it again."""
+    origin = provenance.code_and_machine() | {"started": started, "finished": provenance.now(), "command": job.command}
+    record = TrialResult(job.spec, Status.FAILED, job.info, provenance=origin, error=error.strip())
+    store.write(Path(job.run), record)
+    return record
+
+
+def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
+    """Prepare, train, score, and write the record. Of several workers all train, rank 0 scores and returns."""
+    import torch
+
+    from bench import engine as deepspeed_engine
+    from bench.cost import CostMeter, parameters
+    from bench.data.crops import CropSampler
+    from bench.train import train
+    from mvl.config import SegmenterConfig
+    from mvl.model import Segmenter
+
+    spec, settings = job.spec, train_settings(job.spec.train)
+    started, meter = provenance.now(), CostMeter()
+    rank, workers = deepspeed_engine.join()
+    torch.manual_seed(spec.seed)
+    training, held_out = prepare(job)
+    meter.mark("prepared")
+
+    block = controls.build(job.backbone, spec.control, spec.layer, job.block, seed=spec.seed)
+    model = Segmenter(SegmenterConfig.of(spec.model), block)
+    sampler = CropSampler(training, spec.model["image"], spec.seed, settings.foreground)
+    engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
+    meter.mark("built")
+    curve = train(
+        engine, sampler, settings, rank, workers,
+        lambda entry: report(entry, _TRAINING_SHARE * entry["step"] / settings.steps),
+    )  # fmt: skip
+    meter.mark("trained")
+    if rank > 0:
+        return None
+    cases = score(job, engine.module, held_out, report)
+    meter.mark("scored")
+    cost = parameters(model) | {
+        "steps": settings.steps,
+        "prepare_seconds": meter.between("start", "prepared"),
+        "train_seconds": meter.between("built", "trained"),
+        "score_seconds": meter.between("trained", "scored"),
+        "seconds_a_step": round(meter.between("built", "trained") / settings.steps, 5),
+        "peak_memory_bytes": meter.peak_bytes(),
+        "peak_memory_scope": meter.scope,
+    }
+    origin = provenance.code_and_machine() | {
+        "started": started,
+        "finished": provenance.now(),
+        "device": str(engine.device),
+        "threads": torch.get_num_threads(),
+        "workers": workers,
+        "zero_stage": job.zero_stage,
+        "weights": asdict(spec.weights),
+        "data_digest": spec.data_digest,
+        "command": job.command,
+    }
+    record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
+    store.write(Path(job.run), record)
+    return record
+
+
+def prepare(job: TrialJob) -> tuple[list[PreparedCase], list[PreparedCase]]:
+    """Training and held-out cases, prepared by settings that were measured on the training cases alone."""
+    folder = open_task(Path(job.data), job.spec.task)
+    split = make_split(folder.cases, job.spec.fold)
+    if split.digest != job.spec.split_digest:
+        raise ValueError(f"{folder.path}: the split is not the planned one; were cases added or removed?")
+    by_id = {case.id: case for case in folder.cases}
+    settings = fit_preparation([by_id[i] for i in split.train], job.info.modality, job.spec.data["max_voxels"])
+    training, held_out = ([prepare_case(by_id[i], settings) for i in side] for side in (split.train, split.held_out))
+    return training, held_out
+
+
+def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Report) -> list[CaseScore]:
+    """Voxel counts of every held-out case on its native grid; a slice of each is kept for the report's pictures."""
+    from bench.evaluate import count, predict
+    from bench.preview import Preview
+
+    window, classes = tuple(job.spec.model["image"]), job.spec.model["classes"]
+    preview, scores = Preview(), []
+    for done, case in enumerate(held_out, start=1):
+        probability = predict(model, case.image(), window, job.spec.data["overlap"], classes)
+        prediction = to_native(probability.numpy(), case)
+        volume = read_case(case.case)
+        scores += count(prediction, volume.label, job.info.labels, case.id, case.patient)
+        preview.add(case.id, volume, prediction)
+        report({"scored": done}, _TRAINING_SHARE + (1 - _TRAINING_SHARE) * done / len(held_out))
+    preview.write(Path(job.run) / "previews" / f"{job.spec.key}.npz")
+    return scores

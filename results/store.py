@@ -1,0 +1,120 @@
+"""Where records live: `run/trials/<task>/<arm>/<seed>-<fold>-<digest>.json`. Standard library only.
+
+The files are the only truth about a run: what is complete is read from them, never remembered elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from results.record import Status, TrialResult
+
+#: These parts of a record may differ between two runs of the same trial.
+_INCIDENTAL = ("cost", "provenance")
+
+
+class RecordError(ValueError):
+    """A record that cannot be read, or that must not be written. The message names the file."""
+
+
+def record_path(run: Path, record: TrialResult) -> Path:
+    """Where a record belongs. Raises RecordError where a name in its key would lead out of `run/trials`."""
+    trials = Path(run) / "trials"
+    path = trials / f"{record.spec.key}.json"
+    if not path.resolve().is_relative_to(trials.resolve()):
+        raise RecordError(
+            f"record key {record.spec.key!r} leads out of {trials}; task and backbone names must not contain '..'"
+        )
+    return path
+
+
+def write(run: Path, record: TrialResult) -> Path:
+    """Store a record atomically and return its path.
+
+    A complete record is never replaced: one with the same content (cost and provenance aside) is left as it is,
+    one with other content raises RecordError. A failed record gives way to whatever comes after it.
+    """
+    path = record_path(run, record)
+    if path.exists():
+        old = _read_file(path)
+        if old.status is Status.COMPLETE:
+            if _content(old) == _content(record):
+                return path
+            raise RecordError(
+                f"{path} is a complete record and has other content than the new one (status {record.status.value}); "
+                "move the old file away, or write to another run folder"
+            )
+    atomic_write(path, record.to_json().encode())
+    return path
+
+
+def read(run: Path) -> list[TrialResult]:
+    """Every record of a run, sorted by path; an empty list where there is none yet.
+
+    Raises RecordError for a damaged record, and for one that lies where its key does not say: a copy counts twice.
+    """
+    trials = Path(run) / "trials"
+    records = []
+    for path in sorted(trials.rglob("*.json")):
+        record = _read_file(path)
+        if path != trials / f"{record.spec.key}.json":
+            raise RecordError(f"{path} is not in its place (expected trials/{record.spec.key}.json): move or delete it")
+        records.append(record)
+    return records
+
+
+def completed(run: Path) -> set[str]:
+    """Digests of the trials that are complete."""
+    return {record.spec.digest for record in read(run) if record.status is Status.COMPLETE}
+
+
+def failed(run: Path) -> list[TrialResult]:
+    """The records of trials that failed, with their errors, sorted by path."""
+    return [record for record in read(run) if record.status is Status.FAILED]
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file so that any reader, at any moment, finds the old bytes or the new ones, never a part.
+
+    Missing folders are made. On failure nothing is left behind, and OSError is raised.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut, where the system lets a folder be opened."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_file(path: Path) -> TrialResult:
+    try:
+        return TrialResult.from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, AttributeError, TypeError) as error:
+        raise RecordError(
+            f"cannot read record {path}: {error}; delete it, and the same command runs its trial again"
+        ) from error
+
+
+def _content(record: TrialResult) -> dict[str, Any]:
+    body: dict[str, Any] = json.loads(record.to_json())
+    return {key: value for key, value in body.items() if key not in _INCIDENTAL}

@@ -1,0 +1,176 @@
+"""At the door: what a user types, what is printed, what the exit code is."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+HEAVY = ("torch", "transformers", "ray", "deepspeed", "monai", "pandas", "matplotlib")
+
+
+def bench(*arguments: str, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m bench …` in a process of its own."""
+    command = [sys.executable, "-m", "bench", *arguments]
+    env = os.environ | environment
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env, check=False)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "tasks"], ["list", "backbones"]])
+def test_help_and_lists_import_nothing_heavy(arguments):
+    probe = (
+        "import sys; sys.argv = ['bench', *sys.argv[1:]]\n"
+        "from bench.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        f"print('HEAVY', [name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", probe, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
+    assert len(done.stdout.splitlines()) > 8
+
+
+def test_every_command_has_help_with_an_example():
+    from bench.cli import cli
+
+    for name, command in cli.commands.items():
+        for part in [command, *getattr(command, "commands", {}).values()]:
+            if not hasattr(part, "commands") and (name, part.name) != ("weights", "list"):
+                assert "python -m bench" in (part.epilog or ""), part.name
+
+
+def copy_of(tiny_msd: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "data"
+    shutil.copytree(tiny_msd, root)
+    return root
+
+
+def first(root: Path, folder: str) -> Path:
+    return sorted((root / "Task99_Tiny" / folder).glob("*.nii.gz"))[0]
+
+
+def resave(path: Path, change) -> None:
+    image = nib.load(path)
+    array = change(np.asanyarray(image.dataobj))
+    nib.save(nib.Nifti1Image(array, image.affine), path)
+
+
+def no_dataset(root: Path) -> str:
+    (root / "Task99_Tiny" / "dataset.json").unlink()
+    return "dataset.json"
+
+
+def no_label(root: Path) -> str:
+    path = first(root, "labelsTr")
+    path.unlink()
+    return path.name
+
+
+def other_shape(root: Path) -> str:
+    path = first(root, "labelsTr")
+    resave(path, lambda a: a[:-1])
+    return path.name
+
+
+def other_value(root: Path) -> str:
+    path = first(root, "labelsTr")
+    resave(path, lambda a: np.where(a == 1, 9, a).astype(np.uint8))
+    return "9"
+
+
+def truncated(root: Path) -> str:
+    path = first(root, "imagesTr")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path.name
+
+
+def nan_voxels(root: Path) -> str:
+    path = first(root, "imagesTr")
+    resave(path, lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, np.nan, a).astype(np.float32))
+    return path.name
+
+
+def one_case(root: Path) -> str:
+    path = root / "Task99_Tiny" / "dataset.json"
+    body = json.loads(path.read_text())
+    keep = body["training"][0]
+    body["training"] = [keep]
+    for folder, key in (("imagesTr", "image"), ("labelsTr", "label")):
+        for file in (root / "Task99_Tiny" / folder).glob("*.nii.gz"):
+            if file.name != Path(keep[key]).name:
+                file.unlink()
+    path.write_text(json.dumps(body))
+    return "two patients"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [no_dataset, no_label, other_shape, other_value, truncated, nan_voxels, one_case],
+    ids=lambda f: f.__name__,
+)
+def test_bad_data_is_one_line_and_exit_code_2_before_the_first_trial(tiny_msd, tmp_path, damage):
+    root = copy_of(tiny_msd, tmp_path)
+    named = damage(root)
+    run = tmp_path / "run"
+    done = bench("run", "--backbones", "none", "--data", str(root), "--out", str(run))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr and not run.exists()
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and named in errors[0] and errors[0].count(";") >= 1, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--backbones", "lama3"], ["unknown backbone 'lama3'", "did you mean 'llama3'"]),
+        (["--backbones", "none", "--tasks", "Task99_Tinny"], ["Task99_Tinny", "Task99_Tiny"]),
+        (
+            ["--backbones", "llama3"],
+            ["--backbones llama3", "bench weights fetch llama3", "HF_TOKEN", "--weights llama3=PATH"],
+        ),
+        (["--backbones", "none", "--folds", "7"], ["--folds", "7"]),
+        (["--backbones", "none", "--preset", "gpu"], ["--preset"]),
+        (["--backbones", "none", "--steps", "0"], ["train.steps"]),
+        (["--backbones", "none", "--set", "steps=1"], ["--set"]),
+        (["--backbones", "none", "--weights", "llama3=/x"], ["--weights llama3"]),
+        (["--backbones", "none", "--workers-per-trial", "3"], ["--workers-per-trial: 3", "--set train.batch=3"]),
+    ],
+    ids=str,
+)
+def test_bad_flags_are_named_with_what_would_work(tiny_msd, tmp_path, arguments, words):
+    done = bench("run", *arguments, "--data", str(tiny_msd), "--out", str(tmp_path / "run"))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize("command", [["report"], ["status"]])
+def test_a_folder_that_is_no_run_is_named(tmp_path, command):
+    done = bench(*command, str(tmp_path))
+    assert done.returncode == 2 and str(tmp_path) in done.stderr and "Traceback" not in done.stderr
+
+
+def test_check_names_every_problem_at_once(tiny_msd, tmp_path):
+    root = copy_of(tiny_msd, tmp_path)
+    named = [truncated(root), other_value(root)]
+    done = bench("data", "check", str(root))
+    assert done.returncode == 1 and all(name in done.stdout for name in named)
+
+
+def test_plan_runs_nothing_and_counts(tiny_msd, tmp_path):
+    run = tmp_path / "run"
+    done = bench("plan", "--backbones", "none", "--seeds", "0,1", "--data", str(tiny_msd), "--out", str(run))
+    assert done.returncode == 0 and "2 trials, 0 complete, 2 to run" in done.stdout and not run.exists()
+
+
+def test_doctor_looks_at_everything(tiny_msd):
+    done = bench("doctor", "--data", str(tiny_msd), HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for word in ("torch", "cores", "GPUs", "phantom", "Task99_Tiny", "blocks here", "cannot be reached"):
+        assert word in done.stdout

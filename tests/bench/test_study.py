@@ -1,0 +1,94 @@
+"""Studies: files and flags, presets and overrides, and the settings a run folder is bound to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.presets import PHANTOM_STEPS, PRESETS, parse_override, resolve
+from bench.study import StudyError, StudySpec, bind, load
+
+
+def test_the_phantom_trains_for_less_unless_told():
+    assert StudySpec().resolved()["train"]["steps"] == PHANTOM_STEPS
+    assert StudySpec(data="x").resolved()["train"]["steps"] == PRESETS["cpu"]["train"]["steps"]
+    assert StudySpec(settings={"train": {"steps": 7}}).resolved()["train"]["steps"] == 7
+
+
+def test_a_toml_file_sets_what_flags_would(tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text('backbones = ["llama3"]\nseeds = [0, 1]\n[train]\nsteps = 5\n[model]\npatch = [8, 8, 8]\n')
+    study = StudySpec(**load(path))
+    assert (study.backbones, study.seeds) == (("llama3",), (0, 1))
+    assert study.resolved()["train"]["steps"] == 5 and study.resolved()["model"]["patch"] == (8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("backbone = ['x']", "unknown key 'backbone'"),
+        ("backbones = [", "cannot be read as TOML"),
+        ("[data]\nmax_voxels = 1", r"\[preparation\]"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, text, words):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=words) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"seeds": (-1,)}, "--seeds"),
+        ({"folds": ()}, "--folds"),
+        ({"backbones": ()}, "--backbones"),
+        ({"preset": "gpu"}, "--preset: unknown preset 'gpu'; known: cpu, default"),
+        ({"zero_stage": 4}, "--zero-stage"),
+        ({"workers_per_trial": 0}, "--workers-per-trial"),
+        ({"settings": {"train": {"step": 1}}}, "unknown setting train.step"),
+        ({"settings": {"train": {"steps": "many"}}}, "train.steps: 'many' is not a value like"),
+        ({"settings": {"train": {"steps": 0}}}, "train.steps: 0 is not a positive whole number"),
+        ({"settings": {"train": {"steps": 1.5}}}, "train.steps: 1.5"),
+        ({"settings": {"model": {"width": "11"}}}, "--width: 11 is not divisible by --heads 2"),
+        ({"settings": {"data": {"overlap": "1"}}}, "data.overlap"),
+    ],
+)
+def test_bad_values_are_refused_when_the_study_is_made(fields, words):
+    with pytest.raises(StudyError, match=words):
+        StudySpec(**fields)
+
+
+@pytest.mark.parametrize("text", ["steps=1", "train.steps", "other.x=1", "train.=1"])
+def test_an_override_of_another_form_is_refused(text):
+    with pytest.raises(ValueError, match="is not of the form"):
+        parse_override(text)
+
+
+def test_overrides_take_the_presets_type():
+    settings = resolve("cpu", {"train": {"lr": "1e-4"}, "model": {"residual": "false", "patch": "8,8,2"}})
+    assert settings["train"]["lr"] == 1e-4
+    assert settings["model"]["residual"] is False and settings["model"]["patch"] == (8, 8, 2)
+
+
+def test_a_run_folder_keeps_to_its_settings(tmp_path):
+    study = StudySpec(backbones=("llama3",))
+    bind(study, tmp_path)
+    bind(replace(study, backbones=("mistral",), seeds=(0, 1)), tmp_path)
+    with pytest.raises(StudyError, match=r"made with train.steps = 60, the command asks for 9; .* --out"):
+        bind(replace(study, settings={"train": {"steps": 9}}), tmp_path)
+    with pytest.raises(StudyError, match="made with data = 'phantom'"):
+        bind(replace(study, data=str(tmp_path), settings={"train": {"steps": 60}}), tmp_path)
+    (tmp_path / "study.toml").write_text("broken [")
+    with pytest.raises(StudyError, match=r"study.toml: cannot be read"):
+        bind(study, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../up", "a b", "ünï"])
+def test_the_default_run_folder_stays_below_runs(tmp_path, name):
+    (tmp_path / "x").mkdir()
+    study = StudySpec(data=str(tmp_path / "x" / name))
+    assert study.run.parent.name == "runs" and ".." not in study.run.parts

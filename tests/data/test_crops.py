@@ -1,0 +1,101 @@
+"""Crops: the same index gives the same crop, whoever asks; what a crop holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.data.crops import CropSampler
+from bench.data.folder import open_task
+from bench.data.preparation import fit_preparation
+from bench.data.volumes import PreparedCase, prepare_case
+
+
+@pytest.fixture(scope="module")
+def prepared(tiny_msd: Path) -> list[PreparedCase]:
+    folder = open_task(tiny_msd, "Task99_Tiny")
+    preparation = fit_preparation(folder.cases, "CT")
+    return [prepare_case(case, preparation) for case in folder.cases]
+
+
+def test_shapes_and_types(prepared: list[PreparedCase]) -> None:
+    image, label = CropSampler(prepared, (8, 12, 16), seed=0).sample(3)
+    assert image.shape == (1, 8, 12, 16)
+    assert image.dtype == np.float32
+    assert image.flags.c_contiguous
+    assert label.shape == (8, 12, 16)
+    assert label.dtype == np.uint8
+    assert label.flags.c_contiguous
+    assert image.flags.writeable
+    assert label.flags.writeable
+
+
+def test_depends_on_seed_and_index_alone(prepared: list[PreparedCase]) -> None:
+    forth = CropSampler(prepared, (8, 8, 8), seed=1)
+    back = CropSampler(prepared, (8, 8, 8), seed=1)
+    crops = [forth.sample(index) for index in range(12)]
+    for index in reversed(range(12)):
+        for a, b in zip(crops[index], back.sample(index), strict=True):
+            np.testing.assert_array_equal(a, b)
+    other = CropSampler(prepared, (8, 8, 8), seed=2)
+    assert not any(np.array_equal(other.sample(index)[0], crops[index][0]) for index in range(12))
+    assert not any(np.array_equal(crops[0][0], crop[0]) for crop in crops[1:])
+
+
+def test_each_round_visits_each_case_once(prepared: list[PreparedCase]) -> None:
+    sampler = CropSampler(prepared, (8, 8, 8), seed=0)
+    rounds = [[sampler._case_of(6 * turn + place) for place in range(6)] for turn in range(4)]
+    assert all(sorted(visited) == list(range(6)) for visited in rounds)
+    assert len({tuple(visited) for visited in rounds}) > 1
+
+
+def test_without_augmentation_a_crop_is_a_box_of_its_case(prepared: list[PreparedCase]) -> None:
+    sampler = CropSampler(prepared, (20, 20, 20), seed=0, augment=False)
+    for index in range(6):
+        case = prepared[sampler._case_of(index)]
+        image, label = sampler.sample(index)
+        np.testing.assert_array_equal(image, case.image())
+        np.testing.assert_array_equal(label, case.label())
+
+
+def test_padding_keeps_all_of_a_small_volume(prepared: list[PreparedCase]) -> None:
+    image, label = CropSampler(prepared, (32, 20, 24), seed=0, augment=False).sample(0)
+    case = prepared[CropSampler(prepared, (32, 20, 24), seed=0)._case_of(0)]
+    assert label.sum() == np.asarray(case.label()).sum()
+    assert image.sum(dtype=np.float64) == pytest.approx(np.asarray(case.image()).sum(dtype=np.float64), abs=0.1)
+    assert (image == 0).sum() >= 32 * 20 * 24 - 8000
+
+
+def test_foreground_share_and_labels_alike(prepared: list[PreparedCase]) -> None:
+    always = CropSampler(prepared, (3, 3, 3), seed=0, foreground=1.0, augment=False)
+    labels = [always.sample(index)[1] for index in range(120)]
+    assert all(label.any() for label in labels)
+    # the dot is a hundredth of the volume; half of the crops are centred on it
+    assert sum((label == 2).any() for label in labels) >= 45
+    never = CropSampler(prepared, (3, 3, 3), seed=0, foreground=0.0, augment=False)
+    assert sum(never.sample(index)[1].any() for index in range(120)) < 60
+
+
+def test_flips_move_image_and_label_together(prepared: list[PreparedCase]) -> None:
+    plain = CropSampler(prepared, (20, 20, 20), seed=4, flips=(), augment=True)
+    flipped = CropSampler(prepared, (20, 20, 20), seed=4, flips=(0,), augment=True)
+    seen = set()
+    for index in range(12):
+        case = prepared[plain._case_of(index)]
+        np.testing.assert_array_equal(plain.sample(index)[1], case.label())
+        image, label = flipped.sample(index)
+        turned = not np.array_equal(label, case.label())
+        seen.add(turned)
+        expected = np.flip(case.image(), 1) if turned else np.asarray(case.image())
+        np.testing.assert_array_equal(label, np.flip(case.label(), 0) if turned else case.label())
+        assert np.corrcoef(image.ravel(), expected.ravel())[0, 1] > 0.95
+    assert seen == {True, False}
+
+
+def test_what_cannot_be_sampled(prepared: list[PreparedCase]) -> None:
+    with pytest.raises(ValueError, match="no case"):
+        CropSampler([], (8, 8, 8), seed=0)
+    with pytest.raises(ValueError, match="crop size"):
+        CropSampler(prepared, (8, 0, 8), seed=0)

@@ -1,0 +1,108 @@
+"""The store: atomic, never overwriting, and loud about damage."""
+
+import os
+from dataclasses import replace
+
+import pytest
+
+import results
+from results import store
+from tests.results import fake
+
+
+@pytest.fixture
+def record():
+    return fake.complete(fake.spec("Task01_Fake", "smollm2", "pretrained"), fake.task(), (fake.score("p0_a"),))
+
+
+def test_path_is_the_key_and_content_comes_back(tmp_path, record):
+    path = store.write(tmp_path, record)
+    assert path == tmp_path / "trials/Task01_Fake/smollm2" / f"0-0-{record.spec.digest}.json"
+    assert store.read(tmp_path) == [record]
+
+
+def test_an_empty_run_has_nothing(tmp_path):
+    assert store.read(tmp_path / "absent") == [] and store.completed(tmp_path) == set()
+
+
+def test_same_content_with_other_times_is_left_alone(tmp_path, record):
+    path = store.write(tmp_path, record)
+    before = path.read_bytes()
+    again = replace(record, cost=record.cost | {"train_seconds": 99.0}, provenance={"started": "later"})
+    assert store.write(tmp_path, again) == path
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["other scores", "a failure"])
+def test_a_complete_record_is_never_overwritten(tmp_path, record, change):
+    path = store.write(tmp_path, record)
+    before = path.read_bytes()
+    other = replace(record, cases=()) if change == "other scores" else fake.failure(record.spec, record.task)
+    with pytest.raises(store.RecordError, match=path.name):
+        store.write(tmp_path, other)
+    assert path.read_bytes() == before
+
+
+def test_a_failed_record_gives_way(tmp_path, record):
+    failure = fake.failure(record.spec, record.task)
+    store.write(tmp_path, failure)
+    assert store.completed(tmp_path) == set() and store.failed(tmp_path) == [failure]
+    store.write(tmp_path, record)
+    assert store.completed(tmp_path) == {record.spec.digest} and store.failed(tmp_path) == []
+
+
+@pytest.mark.parametrize("call", ["replace", "fsync"])
+def test_an_interrupted_write_leaves_nothing(tmp_path, record, monkeypatch, call):
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match="no space"):
+        store.write(tmp_path, record)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_the_bytes_are_complete_before_they_have_the_name(tmp_path, record, monkeypatch):
+    seen = []
+    replace_ = os.replace
+
+    def spy(source, target):
+        seen.append((source.parent == target.parent, source.read_text() == record.to_json(), target.exists()))
+        replace_(source, target)
+
+    monkeypatch.setattr(os, "replace", spy)
+    store.write(tmp_path, record)
+    assert seen == [(True, True, False)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'"text"', b"\xff\xfe", b'{"schema": 99}', "tampered", "cut"])
+def test_a_damaged_record_is_named(tmp_path, record, damage):
+    path = store.write(tmp_path, record)
+    text = path.read_text()
+    damages = {"tampered": text.replace('"seed": 0', '"seed": 1').encode(), "cut": text[: len(text) // 2].encode()}
+    path.write_bytes(damages[damage] if isinstance(damage, str) else damage)
+    for call in (store.read, store.completed, store.failed):
+        with pytest.raises(store.RecordError, match=path.name):
+            call(tmp_path)
+    with pytest.raises(store.RecordError, match=path.name):
+        store.write(tmp_path, record)
+
+
+def test_a_copy_elsewhere_is_refused(tmp_path, record):
+    path = store.write(tmp_path, record)
+    copy = path.with_name("copy.json")
+    copy.write_bytes(path.read_bytes())
+    with pytest.raises(store.RecordError, match=r"copy\.json"):
+        store.read(tmp_path)
+
+
+@pytest.mark.parametrize("task", ["../../../out", "/etc/out"])
+def test_a_name_never_leads_out_of_the_run(tmp_path, task):
+    with pytest.raises(store.RecordError, match="leads out"):
+        store.write(tmp_path / "run", fake.failure(fake.spec(task), fake.task()))
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_load_gives_the_tidy_table(tmp_path, record):
+    store.write(tmp_path, record)
+    assert results.load(tmp_path)["dice"].tolist() == pytest.approx([100 / 130])
