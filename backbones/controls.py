@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,11 @@ def stand_in(spec: BackboneSpec) -> BackboneSpec:
     return replace(spec, repo="", width=shape.width, config=config, package=None, source=f"{spec.name}, scaled down")
 
 
+def _own_seed(spec: BackboneSpec, seed: int) -> int:
+    """Each backbone draws its own numbers: rows of one architecture would be one and the same block otherwise."""
+    return int.from_bytes(hashlib.sha256(f"{spec.name} {seed}".encode()).digest()[:4], "big")
+
+
 def build(
     spec: BackboneSpec,
     control: str,
@@ -51,7 +57,7 @@ def build(
     """The block of one arm, in fp32; None for the control `none`.
 
     `pretrained` reads block_file, or the cache without one. `random` and `stand-in` are initialised as the family
-    does it, from seed. layer is that of the row where it is None. Errors: WeightsError, WeightsMissing.
+    does it, from the seed and the backbone's name. layer is that of the row where it is None. Errors: WeightsError, WeightsMissing.
     """
     if control not in KNOWN:
         raise ValueError(f"unknown control {control!r}; known: {', '.join(KNOWN)}")
@@ -61,9 +67,9 @@ def build(
 
     layer = spec.layer if layer is None else layer
     if control == "stand-in":
-        return block.initialised(stand_in(spec), layer, seed, rotary)
+        return block.initialised(stand_in(spec), layer, _own_seed(spec, seed), rotary)
     if control == "random":
-        return block.initialised(spec, layer, seed, rotary)
+        return block.initialised(spec, layer, _own_seed(spec, seed), rotary)
     block_file = block_file or weights.find(spec, layer)
     if block_file is None:
         raise WeightsMissing(

@@ -55,7 +55,7 @@ def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int 
     if train.batch % workers:
         raise ValueError(f"--workers-per-trial {workers} does not divide train.batch {train.batch}")
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay)
+    optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, train))
     engine, *_ = deepspeed.initialize(
         model=model.to(device()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Tune runs each trial in a thread of its own, and glibc gives each thread its own heap and never takes it back: 50 MB
+# a trial in a process that serves many. Workers inherit this.
+os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
@@ -21,11 +25,12 @@ import ray
 from ray import train as ray_train
 from ray import tune
 
-from bench.trial import TrialJob, attempt, record_failure, run_trial
+from bench.trial import Report, TrialJob, attempt, record_failure, run_trial
 
 #: Called with a trial's key and the share of it that is done; 1.0 once it has ended.
 OnProgress = Callable[[str, float], None]
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
+_SECONDS_BETWEEN_REPORTS = 2.0
 
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by our records, once
@@ -75,8 +80,21 @@ def _resources(workers: int) -> dict[str, float]:
     return {"cpu": 1, "gpu": 1} if ray.cluster_resources().get("GPU") else {"cpu": 1}
 
 
+def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
+    """Pass a report on at most every two seconds: each one waits for the driver, a tenth of a second and more."""
+    last = 0.0
+
+    def pass_on(entry: dict[str, Any], share: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_REPORTS:
+            report(entry | {"share": share})
+            last = time.monotonic()
+
+    return pass_on
+
+
 def _one_worker(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
-    attempt(jobs[config["key"]], lambda entry, share: tune.report(entry | {"share": share}))
+    attempt(jobs[config["key"]], _seldom(tune.report))
 
 
 def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
@@ -98,8 +116,13 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
 
 
 def _rank(config: dict[str, Any]) -> None:
-    job: TrialJob = config["job"]
-    run_trial(job, lambda entry, share: ray_train.report(entry | {"share": share}))
+    """One of several workers. All must report equally often, so what rank 0 alone does afterwards is not reported."""
+
+    def pass_on(entry: dict[str, Any], share: float) -> None:
+        if "loss" in entry:
+            ray_train.report(entry | {"share": share})
+
+    run_trial(config["job"], pass_on)
 
 
 class _Watch(tune.Callback):

@@ -78,7 +78,7 @@ PRESETS: dict[str, Settings] = {
 }
 
 #: The phantom shows that the machinery works and nothing else, so it trains for less.
-PHANTOM_STEPS = 60
+PHANTOM_STEPS = 50
 
 
 def resolve(preset: str, overrides: Settings) -> Settings:

@@ -5,6 +5,7 @@ This is the only module that joins a task, a block and a segmenter. It knows not
 
 from __future__ import annotations
 
+import gc
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -54,6 +55,8 @@ def attempt(job: TrialJob, report: Report) -> TrialResult:
     except Exception as error:
         report({"error": str(error)}, 1.0)
         return record_failure(job, "".join(traceback.format_exception(error)), started)
+    finally:
+        gc.collect()  # an engine is a ring of references, and a process serves many trials
     assert record is not None, "a lone worker is rank 0"
     return record
 

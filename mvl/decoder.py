@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -36,9 +35,9 @@ class SkipDecoder(nn.Module):
         self.steps = upsampling_steps(config.patch)
         widths = [max(8, config.width >> (i + 2)) for i in range(len(self.steps))]
         inner = [config.width, *widths]
-        self.skips = nn.ModuleList(ConvNormAct(config.channels, max(8, w // 2)) for w in widths)
+        self.skips = nn.ModuleList(ConvNormAct(config.channels, w) for w in widths)
         self.reduce = nn.ModuleList(nn.Conv3d(a, b, kernel_size=1) for a, b in zip(inner, widths, strict=False))
-        self.mix = nn.ModuleList(ConvNormAct(w + max(8, w // 2), w) for w in widths)
+        self.mix = nn.ModuleList(ConvNormAct(w, w) for w in widths)
         self.head = nn.Conv3d(inner[-1], config.classes, kernel_size=1)
 
     def forward(self, grid_BDUVW: Tensor, image_BCXYZ: Tensor) -> Tensor:
@@ -46,7 +45,7 @@ class SkipDecoder(nn.Module):
         for reduce, skip, mix, image in zip(self.reduce, self.skips, self.mix, pyramid, strict=True):
             # The narrow map comes before the upsampling: an eighth of the work, and both are linear.
             up = F.interpolate(reduce(x), size=image.shape[2:], mode="trilinear", align_corners=False)
-            x = mix((up, skip(image)))
+            x = mix(up + skip(image))
         return self.head(x)
 
     def _pyramid(self, image_BCXYZ: Tensor) -> list[Tensor]:
@@ -72,16 +71,15 @@ def upsampling_steps(patch: Size3) -> list[Size3]:
 
 
 class ConvNormAct(nn.Module):
-    """3x3x3 convolution, instance norm, leaky ReLU, as nnU-Net has them; a tuple of inputs is joined by channel."""
+    """3x3x3 convolution, instance norm, leaky ReLU, as nnU-Net has them."""
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(inside, outside, kernel_size=3, padding=1, bias=False)
         self.norm = nn.InstanceNorm3d(outside, affine=True)
 
-    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
-        joined = torch.cat(x, dim=1) if isinstance(x, tuple) else x
-        return F.leaky_relu(self.norm(self.conv(joined)), 0.01)
+    def forward(self, x: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(x)), 0.01)
 
 
 DECODERS: dict[str, type[nn.Module]] = {"linear": LinearDecoder, "skip": SkipDecoder}
