@@ -47,7 +47,7 @@ def _own_seed(spec: BackboneSpec, seed: int) -> int:
 
 
 def build(
-    spec: BackboneSpec,
+    spec: BackboneSpec | None,
     control: str,
     layer: int | None,
     block_file: BlockFile | None = None,
@@ -57,12 +57,15 @@ def build(
     """The block of one arm, in fp32; None for the control `none`.
 
     `pretrained` reads block_file, or the cache without one. `random` and `stand-in` are initialised as the family
-    does it, from the seed and the backbone's name. layer is that of the row where it is None. Errors: WeightsError, WeightsMissing.
+    does it, from the seed and the backbone's name. layer is that of the row where it is None. Errors: WeightsError,
+    WeightsMissing.
     """
     if control not in KNOWN:
         raise ValueError(f"unknown control {control!r}; known: {', '.join(KNOWN)}")
     if control == "none":
         return None
+    if spec is None:
+        raise ValueError(f"control {control!r} needs a backbone")
     from backbones import block
 
     layer = spec.layer if layer is None else layer

@@ -22,6 +22,10 @@ Examples:
 """
 
 
+#: Columns of a table that no terminal limits.
+WIDE = 200
+
+
 class Names(click.ParamType):
     """Comma-separated names."""
 
@@ -118,7 +122,7 @@ def list_command(what: str, data: Path | None) -> None:
     """List the backbones or the tasks."""
     from bench import listing
 
-    listing.backbones_table() if what == "backbones" else listing.tasks_table(data)
+    listing.backbones_table(_console()) if what == "backbones" else listing.tasks_table(data, _console())
 
 
 @cli.command(epilog="\b\nExample:\n  python -m bench doctor --data DIR\n")
@@ -223,9 +227,11 @@ def _only_random(text: str) -> str:
 
 
 def _console() -> Any:
+    """For a person, as wide as the terminal; through a pipe, wide enough to keep each row on one line."""
     from rich.console import Console
 
-    return Console(soft_wrap=True)
+    console = Console(soft_wrap=True)
+    return console if console.is_terminal else Console(width=WIDE, soft_wrap=True)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 # Set before Ray is imported: it sends usage statistics home otherwise, and prints notices over the progress bar.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -110,7 +110,9 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
             torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
             scaling_config=ray_train.ScalingConfig(num_workers=job.workers, use_gpu=gpu),
             run_config=ray_train.RunConfig(
-                name=str(tune.get_context().get_trial_id()), storage_path=storage, callbacks=[TuneReportCallback()]
+                name=str(tune.get_context().get_trial_id()),
+                storage_path=storage,
+                callbacks=cast(Any, [TuneReportCallback()]),
             ),
         ).fit()
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 
-def backbones_table() -> None:
+def backbones_table(console: Console) -> None:
     """A row a backbone, and whether its block is here."""
     import backbones
     from backbones import weights
@@ -20,10 +20,10 @@ def backbones_table() -> None:
         numbers = [str(value) for value in (spec.width, spec.layers, spec.layer)]
         gated, present = ("yes" if flag else "no" for flag in (spec.gated, here))
         table.add_row(spec.name, spec.family, *numbers, size, spec.licence, gated, present)
-    _wide().print(table)
+    console.print(table)
 
 
-def tasks_table(data: Path | None) -> None:
+def tasks_table(data: Path | None, console: Console) -> None:
     """The ten tasks of the decathlon, or those of a data folder."""
     from bench.data.tasks import DECATHLON, TaskSpec
 
@@ -35,10 +35,4 @@ def tasks_table(data: Path | None) -> None:
     table = Table("name", "modality", "channels", "labels", "training cases")
     for task in tasks:
         table.add_row(task.name, task.modality, ", ".join(task.channels), ", ".join(task.labels), str(task.training))
-    _wide().print(table)
-
-
-def _wide() -> Console:
-    """Through a pipe the table keeps its columns whole, for grep and cut."""
-    console = Console()
-    return console if console.is_terminal else Console(width=220)
+    console.print(table)

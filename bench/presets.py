@@ -19,7 +19,7 @@ class TrainSettings:
     learning curve gets.
     """
 
-    steps: int = 400
+    steps: int = 800
     batch: int = 2
     lr: float = 2e-3
     weight_decay: float = 1e-2
@@ -78,7 +78,7 @@ PRESETS: dict[str, Settings] = {
 }
 
 #: The phantom shows that the machinery works and nothing else, so it trains for less.
-PHANTOM_STEPS = 50
+PHANTOM_STEPS = 40
 
 
 def resolve(preset: str, overrides: Settings) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ class Preview:
 
     def __init__(self) -> None:
         self.cases: list[str] = []
-        self.arrays: dict[str, NDArray[np.generic]] = {}
+        self.arrays: dict[str, NDArray[Any]] = {}
 
     def add(self, case: str, volume: Volume, prediction_XYZ: NDArray[np.uint8]) -> None:
         """Keep the axial slice with the most reference foreground (the middle one if there is none)."""
@@ -39,12 +40,12 @@ class Preview:
             ("prediction", prediction[..., at]),
         ):
             self.arrays[f"{name}_{number}"] = np.ascontiguousarray(plane.T[::-1]).astype(np.uint8)
-        self.arrays[f"aspect_{number}"] = np.float32(spacing[1] / spacing[0])
+        self.arrays[f"aspect_{number}"] = np.array(spacing[1] / spacing[0], np.float32)
         self.cases.append(case)
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}")
         with temporary.open("wb") as file:
-            np.savez_compressed(file, cases=np.array(self.cases), **self.arrays)
+            np.savez_compressed(file, allow_pickle=False, cases=np.array(self.cases), **self.arrays)
         temporary.replace(path)

@@ -77,7 +77,7 @@ def show_check(folder: Path, tasks: tuple[str, ...], console: Console) -> int:
     from bench.data.check import check_task
     from bench.data.folder import open_task, task_names
 
-    problems = []
+    problems: list[str] = []
     table = Table("task", "modality", "cases", "channels", "labels", "problems")
     for name in tasks or task_names(folder):
         task = open_task(folder, name)

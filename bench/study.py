@@ -102,7 +102,7 @@ def load(path: Path) -> dict[str, Any]:
         body = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as TOML: {error}") from error
-    settings = {group: body.pop(group) for group in ("train", "model") if group in body}
+    settings: Settings = {group: body.pop(group) for group in ("train", "model") if group in body}
     if isinstance(body.get("data"), dict):
         raise StudyError(f"{path}: `data` is the data folder; preparation settings go under [preparation]")
     if "preparation" in body:

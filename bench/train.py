@@ -33,7 +33,8 @@ def train(
     curve: list[dict[str, Any]] = []
     marks = epoch_ends(settings.steps, settings.epochs)
     losses: list[float] = []
-    hits, sizes = 0.0, 0.0
+    hits: Any = 0.0
+    sizes: Any = 0.0
     for step, (image_BCXYZ, label_BXYZ) in enumerate(_batches(engine, sampler, settings, rank, workers), start=1):
         logits_BKXYZ = engine(image_BCXYZ)
         loss = dice_ce_loss(logits_BKXYZ, label_BXYZ)

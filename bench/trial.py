@@ -88,8 +88,9 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("prepared")
 
     block = controls.build(job.backbone, spec.control, spec.layer, job.block, seed=spec.seed)
-    model = Segmenter(SegmenterConfig.of(spec.model), block)
-    sampler = CropSampler(training, spec.model["image"], spec.seed, settings.foreground)
+    config = SegmenterConfig.of(spec.model).fitted([case.shape for case in training])
+    model = Segmenter(config, block)
+    sampler = CropSampler(training, config.image, spec.seed, settings.foreground)
     engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
     meter.mark("built")
     curve = train(
@@ -143,7 +144,7 @@ def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Repor
     from bench.evaluate import count, predict
     from bench.preview import Preview
 
-    window, classes = tuple(job.spec.model["image"]), job.spec.model["classes"]
+    window, classes = model.config.image, model.config.classes
     preview, scores = Preview(), []
     for done, case in enumerate(held_out, start=1):
         probability = predict(model, case.image(), window, job.spec.data["overlap"], classes)

@@ -29,8 +29,8 @@ class GlobalAttention(nn.Module):
         return self.out(self.attend(q, k, v_BND))
 
     def attend(self, q_BND: Tensor, k_BND: Tensor, v_BND: Tensor) -> Tensor:
-        split = [rearrange(t, "b n (h e) -> b h n e", h=self.heads) for t in (q_BND, k_BND, v_BND)]
-        mixed = F.scaled_dot_product_attention(*split, dropout_p=self.dropout if self.training else 0.0)
+        q, k, v = (rearrange(t, "b n (h e) -> b h n e", h=self.heads) for t in (q_BND, k_BND, v_BND))
+        mixed = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
         return rearrange(mixed, "b h n e -> b n (h e)")
 
 

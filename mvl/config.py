@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 Size3 = tuple[int, int, int]
@@ -63,6 +64,15 @@ class SegmenterConfig:
         """Tokens per axis of a training crop; a last partial patch counts as one."""
         x, y, z = (-(-side // patch) for side, patch in zip(self.image, self.patch, strict=True))
         return x, y, z
+
+    def fitted(self, shapes: Iterable[Size3]) -> SegmenterConfig:
+        """The same with a crop no larger than the largest of these volumes: what is only padding teaches nothing.
+
+        Each side stays a multiple of the patch.
+        """
+        largest = [max(sides) for sides in zip(*shapes, strict=True)]
+        needed = (-(-side // patch) * patch for side, patch in zip(largest, self.patch, strict=True))
+        return replace(self, image=tuple(min(*pair) for pair in zip(self.image, needed, strict=True)))
 
     @classmethod
     def names(cls) -> set[str]:

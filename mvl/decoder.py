@@ -33,7 +33,7 @@ class SkipDecoder(nn.Module):
     def __init__(self, config: SegmenterConfig) -> None:
         super().__init__()
         self.steps = upsampling_steps(config.patch)
-        widths = [max(8, config.width >> (i + 2)) for i in range(len(self.steps))]
+        widths = [max(8, config.width >> (i + 1)) for i in range(len(self.steps))]
         inner = [config.width, *widths]
         self.skips = nn.ModuleList(ConvNormAct(config.channels, w) for w in widths)
         self.reduce = nn.ModuleList(nn.Conv3d(a, b, kernel_size=1) for a, b in zip(inner, widths, strict=False))
@@ -62,11 +62,11 @@ def upsampling_steps(patch: Size3) -> list[Size3]:
     >>> upsampling_steps((8, 8, 2))
     [(2, 2, 2), (2, 2, 1), (2, 2, 1)]
     """
-    left, steps = list(patch), []
+    left, steps = list(patch), list[Size3]()
     while max(left) > 1:
-        step = tuple(2 if side % 2 == 0 else side for side in left)
-        left = [side // s for side, s in zip(left, step, strict=True)]
-        steps.append(step)
+        x, y, z = (2 if side % 2 == 0 else side for side in left)
+        left = [left[0] // x, left[1] // y, left[2] // z]
+        steps.append((x, y, z))
     return steps or [(1, 1, 1)]
 
 

@@ -46,7 +46,7 @@ class MultiScaleFusion(nn.Module):
         fine_BDUVW = to_grid(self.join(torch.cat(normed, dim=-1)), grid)
         fused = fine_BDUVW
         for scale, conv in zip(self.scales, self.maps, strict=True):
-            coarse = tuple(max(1, side // scale) for side in grid)
-            pooled = F.gelu(conv(F.adaptive_avg_pool3d(fine_BDUVW, coarse)))
+            coarse = [max(1, side // scale) for side in grid]
+            pooled = F.gelu(conv(F.adaptive_avg_pool3d(fine_BDUVW, (coarse[0], coarse[1], coarse[2]))))
             fused = fused + F.interpolate(pooled, size=grid, mode="trilinear", align_corners=False)
         return fused

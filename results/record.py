@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 SCHEMA = 1
@@ -18,7 +18,7 @@ SCHEMA = 1
 CONTROLS = ("none", "pretrained", "random", "stand-in")
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """How a trial ended."""
 
     COMPLETE = "complete"

@@ -211,4 +211,5 @@ def _case_problems(case: Case, fact: CaseFacts, spec: TaskSpec) -> Iterable[str]
         yield f"{case.label}: label value {fact.fractional:g} is not an integer; save labels without interpolation"
     if extra := sorted(set(fact.counts) - set(range(len(spec.labels) + 1))):
         found = ", ".join(map(str, extra[:5]))
-        yield f"{case.label}: label value(s) {found} are not in dataset.json, which declares 0 to {len(spec.labels)}"
+        known = f"dataset.json, which declares 0 to {len(spec.labels)}"
+        yield f"{case.label}: label value(s) {found} are not in {known}; correct the label or declare the class there"

@@ -12,16 +12,18 @@ import numpy as np
 from bench.data.grid import Shape3
 from bench.data.volumes import PreparedCase
 
-#: Intensity augmentation, in standard deviations of a prepared image.
-_SCALE, _SHIFT, _NOISE = 0.1, 0.1, 0.1
+#: Intensity augmentation of a prepared image: scale as in nnU-Net; shift and noise in standard deviations. The shift is
+#: wide since scanners, sequences and contrast phases move whole organs by that much.
+_SCALE, _SHIFT, _NOISE = 0.25, 0.5, 0.1
 
 
 class CropSampler:
     """Crops of prepared cases.
 
     crop is the size (X, Y, Z); foreground is the share of crops that hold a foreground voxel for certain, with every
-    label of the case equally often; flips are the axes that may be mirrored; augment adds them and light changes of
-    intensity. Every case comes once in each round of len(cases) indices.
+    label of the case equally often; flips are the axes that may be mirrored: none unless asked for, since a mirrored
+    liver is a spleen in all but size; augment adds them and changes of intensity. Every case comes once in each round
+    of len(cases) indices.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class CropSampler:
         crop: Sequence[int],
         seed: int,
         foreground: float = 0.5,
-        flips: Sequence[int] = (0, 1, 2),
+        flips: Sequence[int] = (),
         augment: bool = True,
     ) -> None:
         if not cases:

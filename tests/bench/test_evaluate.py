@@ -77,5 +77,5 @@ def test_counts_are_those_of_masks_and_add_up_to_the_image(prediction, reference
 
 
 def test_grids_that_differ_are_refused():
-    with pytest.raises(ValueError, match="case7: prediction .* differ in shape"):
+    with pytest.raises(ValueError, match=r"case7: prediction .* differ in shape"):
         count(np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8), ("a",), "case7", "p")

@@ -78,10 +78,10 @@ def test_a_run_folder_keeps_to_its_settings(tmp_path):
     study = StudySpec(backbones=("llama3",))
     bind(study, tmp_path)
     bind(replace(study, backbones=("mistral",), seeds=(0, 1)), tmp_path)
-    with pytest.raises(StudyError, match=r"made with train.steps = 50, the command asks for 9; .* --out"):
+    with pytest.raises(StudyError, match=r"made with train.steps = 40, the command asks for 9; .* --out"):
         bind(replace(study, settings={"train": {"steps": 9}}), tmp_path)
     with pytest.raises(StudyError, match="made with data = 'phantom'"):
-        bind(replace(study, data=str(tmp_path), settings={"train": {"steps": 50}}), tmp_path)
+        bind(replace(study, data=str(tmp_path), settings={"train": {"steps": 40}}), tmp_path)
     (tmp_path / "study.toml").write_text("broken [")
     with pytest.raises(StudyError, match=r"study.toml: cannot be read"):
         bind(study, tmp_path)

@@ -1,0 +1,123 @@
+"""The main job end to end at the door, on Ray with DeepSpeed: run, run again, add, fail, stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+
+COLUMNS = [
+    *("task", "modality", "backbone", "control", "layer", "weights", "seed", "fold", "fraction", "case", "patient"),
+    *("label", "tp", "fp", "fn", "tn", "dice", "jaccard", "precision", "accuracy"),
+]
+SMALL = ["--steps", "4"] + [
+    part
+    for setting in ("model.image=16,16,16", "model.width=16", "model.depth=2", "train.epochs=2")
+    for part in ("--set", setting)
+]
+
+
+def command(data: Path, run: Path, *arguments: str) -> list[str]:
+    fixed = ["--weights", "random", "--data", str(data), "--out", str(run)]
+    return [sys.executable, "-m", "bench", "run", *fixed, *SMALL, *arguments]
+
+
+def bench(data: Path, run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command(data, run, *arguments), capture_output=True, text=True, timeout=280, check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def records(run: Path) -> dict[str, float]:
+    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in (run / "trials").rglob("*.json")}
+
+
+def test_a_study_runs_once_and_only_what_is_missing_is_added(tiny_msd, tmp_path):
+    run = tmp_path / "run"
+    done = bench(tiny_msd, run, "--backbones", "gpt2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 of 2 trials complete" in done.stdout and "http://127.0.0.1:" in done.stdout
+    first = records(run)
+    assert len(first) == 2
+    table = pd.read_csv(run / "results.csv")
+    assert list(table.columns) == COLUMNS == list(pd.read_parquet(run / "results.parquet").columns)
+    assert (table[["tp", "fp", "fn", "tn"]].sum(axis=1) == 20**3).all()
+    assert set(table["backbone"]) == {"none", "gpt2"} and set(table["weights"]) == {"none", "random"}
+    for name in (
+        "index.html",
+        "report.md",
+        *(f"tables/by_{t}.{k}" for t in ("task", "modality") for k in ("csv", "tex")),
+    ):
+        assert (run / "report" / name).stat().st_size > 0, name
+    for kind in ("png", "svg"):
+        assert len(list((run / "report" / "figures").glob(f"*.{kind}"))) >= 5
+
+    again = bench(tiny_msd, run, "--backbones", "gpt2")
+    assert again.returncode == 0 and "nothing to run: 2 of 2 trials are complete" in again.stdout
+    assert "Ray" not in again.stdout and records(run) == first
+
+    more = bench(tiny_msd, run, "--backbones", "none", "--seeds", "0,1")
+    assert more.returncode == 0 and "2 trials, 1 to run" in more.stdout
+    assert len(records(run)) == 3 and first.items() <= records(run).items()
+
+    other = bench(tiny_msd, run, "--backbones", "none", "--set", "train.batch=4")
+    assert other.returncode == 2 and "train.batch = 2" in other.stderr and "--out" in other.stderr
+    status = subprocess.run(
+        [sys.executable, "-m", "bench", "status", str(run)], capture_output=True, text=True, check=True
+    )
+    assert "3 of 3 trials complete" in status.stdout
+
+
+def test_failed_trials_are_recorded_named_and_tried_again(tiny_msd, tmp_path):
+    run = tmp_path / "run"
+    done = bench(
+        tiny_msd, run, "--backbones", "none", "--seeds", "0,1", "--set", "train.lr=1e30", "--set", "train.clip=1e30"
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    last = done.stdout.splitlines()[-3:]
+    assert [line.split(":")[0] for line in last[:2]] == ["failed", "failed"] and "Diverged" in last[0]
+    assert last[2].startswith("to try the failed trials again: python -m bench run")
+    assert len(records(run)) == 2 and "0 of 2 trials complete" in done.stdout
+    again = bench(
+        tiny_msd, run, "--backbones", "none", "--seeds", "0,1", "--set", "train.lr=1e30", "--set", "train.clip=1e30"
+    )
+    assert "2 trials, 2 to run" in again.stdout
+
+
+def test_ctrl_c_ends_cleanly_and_keeps_what_is_complete(tiny_msd, tmp_path):
+    run = tmp_path / "run"
+    seeds = ",".join(map(str, range(200)))
+    started = subprocess.Popen(
+        command(tiny_msd, run, "--backbones", "none", "--seeds", seeds),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not records(run) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    family = psutil.Process(started.pid).children(recursive=True)
+    os.kill(started.pid, signal.SIGINT)
+    out, err = started.communicate(timeout=120)
+    assert started.returncode == 130, out + err
+    assert "complete trials are kept" in out and "Traceback" not in err
+    kept = records(run)
+    assert 1 <= len(kept) < 200 and (run / "report" / "index.html").exists()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not alive, [process.cmdline() for process in alive]
+
+
+@pytest.mark.slow
+def test_two_workers_a_trial_score_as_one_does(tiny_msd, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert bench(tiny_msd, one, "--backbones", "none").returncode == 0
+    done = bench(tiny_msd, two, "--backbones", "none", "--workers-per-trial", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    frames = [pd.read_csv(run / "results.csv") for run in (one, two)]
+    assert (frames[0]["case"] == frames[1]["case"]).all()
+    assert (frames[0]["dice"].fillna(-1) - frames[1]["dice"].fillna(-1)).abs().max() < 0.02

@@ -1,0 +1,113 @@
+"""One trial, without Ray: its record, that it repeats, that an error is recorded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import plan, preflight
+from bench.study import StudySpec
+from bench.trial import TrialJob, attempt
+from results import store
+from results.record import Status
+
+SMALL = {
+    "train": {"steps": 4, "epochs": 2},
+    "model": {"image": (16, 16, 16), "width": 16, "depth": 2, "heads": 2},
+}
+
+
+def jobs_of(study: StudySpec) -> list[TrialJob]:
+    return plan.expand(study, preflight.check(study, lambda text: None))
+
+
+@pytest.fixture
+def study(tiny_msd, tmp_path) -> StudySpec:
+    return StudySpec(backbones=("none",), data=str(tiny_msd), settings=SMALL, out=str(tmp_path / "run"))
+
+
+def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
+    (job,) = jobs_of(study)
+    shares: list[float] = []
+    record = attempt(job, lambda entry, share: shares.append(share))
+    assert record.status is Status.COMPLETE, record.error
+    assert shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
+    assert [entry["step"] for entry in record.curve] == [2, 4]
+    assert {score.case for score in record.cases} == set(held_out(job))
+    assert all(score.tp + score.fp + score.fn + score.tn == 20**3 for score in record.cases)
+    assert record.cost["trainable_parameters"] > 0 and record.cost["frozen_parameters"] == 0
+    assert record.provenance["data_digest"] == job.spec.data_digest
+    assert store.read(study.run) == [record]
+    with np.load(study.run / "previews" / f"{job.spec.key}.npz", allow_pickle=False) as preview:
+        assert set(preview["cases"].tolist()) == set(held_out(job))
+        assert preview["image_0"].shape == preview["reference_0"].shape == preview["prediction_0"].shape
+
+
+def held_out(job: TrialJob) -> tuple[str, ...]:
+    from bench.data.folder import open_task
+    from bench.data.splits import make_split
+
+    return make_split(open_task(Path(job.data), job.spec.task).cases, job.spec.fold).held_out
+
+
+def test_a_trial_repeats_but_for_times(study, tmp_path):
+    first, second = (
+        attempt(jobs_of(replace(study, out=str(tmp_path / name)))[0], lambda entry, share: None) for name in "ab"
+    )
+    assert first.status is Status.COMPLETE
+    assert (first.spec, first.cases, first.curve) == (second.spec, second.cases, second.curve)
+    other = attempt(jobs_of(replace(study, seeds=(1,)))[0], lambda entry, share: None)
+    assert other.curve != first.curve
+
+
+def test_a_frozen_block_of_any_kind_fits(tiny_msd, tmp_path):
+    """A stand-in is tiny, so this is fast; what the block is made of is tested in its own room."""
+    study = StudySpec(
+        backbones=("llama3", "gpt2"), tasks=("Task04_Hippocampus",), settings=SMALL, out=str(tmp_path / "run")
+    )
+    jobs = jobs_of(study)
+    assert [job.spec.control for job in jobs] == ["none", "stand-in", "stand-in"]
+    records = [attempt(job, lambda entry, share: None) for job in jobs]
+    assert [record.status for record in records] == [Status.COMPLETE] * 3, [record.error for record in records]
+    assert [record.cost["frozen_parameters"] > 0 for record in records] == [False, True, True]
+    assert len({str(record.curve) for record in records}) == 3
+
+
+def test_an_error_is_recorded_and_gives_way_to_success(study):
+    (job,) = jobs_of(study)
+    broken = replace(job, data=str(study.run / "gone"))
+    record = attempt(broken, lambda entry, share: None)
+    assert record.status is Status.FAILED and "gone" in record.error and "Traceback" in record.error
+    assert store.completed(study.run) == set()
+    assert attempt(job, lambda entry, share: None).status is Status.COMPLETE
+    assert store.completed(study.run) == {job.spec.digest} and not store.failed(study.run)
+
+
+def test_a_loss_that_is_no_number_is_recorded_with_its_step(study):
+    wild = {**SMALL, "train": {"steps": 4, "lr": 1e30, "clip": 1e30, "warmup": 0.0}}
+    (job,) = jobs_of(replace(study, settings=wild))
+    record = attempt(job, lambda entry, share: None)
+    assert record.status is Status.FAILED and "Diverged: the loss is" in record.error
+
+
+def test_real_images_with_a_random_block_say_random(tiny_msd, tmp_path):
+    study = StudySpec(backbones=("gpt2",), data=str(tiny_msd), weights={"gpt2": "random"}, out=str(tmp_path / "run"))
+    assert [(job.spec.backbone, job.spec.control, job.spec.weights.kind) for job in jobs_of(study)] == [
+        ("none", "none", "none"),
+        ("gpt2", "random", "random"),
+    ]
+
+
+def test_other_data_under_the_same_name_is_refused(study, make_task, tmp_path):
+    from bench.study import StudyError
+
+    jobs = jobs_of(study)
+    plan.remember(study.run, [job.spec for job in jobs])
+    assert plan.expected(study.run) == [job.spec for job in jobs]
+    make_task(tmp_path / "other", seed=5)
+    others = jobs_of(replace(study, data=str(tmp_path / "other")))
+    with pytest.raises(StudyError, match="planned with another data_digest"):
+        plan.remember(study.run, [job.spec for job in others])
