@@ -42,7 +42,7 @@ class BlockFile:
 def cache_dir() -> Path:
     """The suite's cache: BENCH_CACHE, else frozen-block-bench in XDG_CACHE_HOME, else in ~/.cache."""
     if given := os.environ.get("BENCH_CACHE"):
-        return Path(given)
+        return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frozen-block-bench"
 
 

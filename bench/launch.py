@@ -42,6 +42,7 @@ def start(cpus: int | None = None) -> str:
         num_cpus=cpus or os.cpu_count(),
         include_dashboard=True,
         dashboard_host="127.0.0.1",
+        _node_ip_address="127.0.0.1",  # or Ray listens on the address of the first network card
         log_to_driver=False,
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,

@@ -19,7 +19,7 @@ class TrainSettings:
     learning curve gets.
     """
 
-    steps: int = 800
+    steps: int = 500
     batch: int = 2
     lr: float = 2e-3
     weight_decay: float = 1e-2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -66,13 +67,20 @@ class SegmenterConfig:
         return x, y, z
 
     def fitted(self, shapes: Iterable[Size3]) -> SegmenterConfig:
-        """The same with a crop no larger than the largest of these volumes: what is only padding teaches nothing.
+        """The same with a crop that fits these volumes and has no more voxels.
 
-        Each side stays a multiple of the patch.
+        No side is longer than the largest volume's: padding teaches nothing. What a short side saves, the others get,
+        for an organ is told from its surroundings. Each side stays a multiple of the patch.
         """
         largest = [max(sides) for sides in zip(*shapes, strict=True)]
-        needed = (-(-side // patch) * patch for side, patch in zip(largest, self.patch, strict=True))
-        return replace(self, image=tuple(min(*pair) for pair in zip(self.image, needed, strict=True)))
+        limits = [-(-side // patch) * patch for side, patch in zip(largest, self.patch, strict=True)]
+        sides = [min(pair) for pair in zip(self.image, limits, strict=True)]
+        free = [axis for axis in range(3) if sides[axis] < limits[axis]]
+        growth = (math.prod(self.image) / math.prod(sides)) ** (1 / len(free)) if free else 1.0
+        for axis in free:
+            patch = self.patch[axis]
+            sides[axis] = min(limits[axis], max(sides[axis], int(sides[axis] * growth) // patch * patch))
+        return replace(self, image=(sides[0], sides[1], sides[2]))
 
     @classmethod
     def names(cls) -> set[str]:

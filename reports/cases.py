@@ -94,7 +94,8 @@ def overlay(arms: Mapping[str, Mapping[str, Slice]], labels: Sequence[str], warn
     if not cases:
         return None
     columns = len(cases) * len(_PARTS)
-    figure = Figure(figsize=(1.5 + 1.55 * columns, 1.1 + 1.6 * len(arms)), layout="constrained")
+    height = min(2.4, max(0.5, 1.55 * max(_tallness(shown) for slices in arms.values() for shown in slices.values())))
+    figure = Figure(figsize=(1.5 + 1.55 * columns, 1.1 + (height + 0.05) * len(arms)), layout="constrained")
     panels = figure.subplots(len(arms), columns, squeeze=False)
     for row, (arm, slices) in zip(panels, arms.items(), strict=True):
         for place, case in enumerate(cases):
@@ -107,6 +108,12 @@ def overlay(arms: Mapping[str, Mapping[str, Slice]], labels: Sequence[str], warn
     figure.legend(handles=handles, loc="outside upper right", ncols=min(4, len(handles)), frameon=False, fontsize=8)
     warn(figure, warning)
     return figure
+
+
+def _tallness(shown: Slice) -> float:
+    """Height over width as drawn."""
+    rows, columns = shown.image_HW.shape
+    return rows * shown.aspect / columns
 
 
 def _draw(panels: Sequence[Axes], shown: Slice | None, labels: int) -> None:

@@ -70,9 +70,14 @@ def dice_by_task(scores: pd.DataFrame, arms: Sequence[str], warning: str = "") -
     axes.set(ylim=(-0.02, 1.02), ylabel="Dice", xlim=(-0.5, len(tasks) - 0.5))
     axes.set_xticks(range(len(tasks)), [text(task).replace("_", "\n", 1) for task in tasks], fontsize=8)
     axes.grid(axis="x", visible=False)
-    figure.legend(loc="outside upper center", ncols=min(len(arms), 4), frameon=False)
+    figure.legend(loc="outside upper center", ncols=_legend_columns(arms, figure.get_figwidth()), frameon=False)
     warn(figure, warning)
     return figure
+
+
+def _legend_columns(names: Sequence[str], inches: float) -> int:
+    """How many names fit side by side, with about a twelfth of an inch a letter and half an inch for the marker."""
+    return max(1, min(len(names), int(inches / (0.5 + max(map(len, names)) / 12))))
 
 
 def _spread(cases: pd.Series, tasks: Sequence[str], arm: str, offset: float, step: float) -> tuple[Any, Any]:

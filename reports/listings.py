@@ -37,9 +37,10 @@ def data_table(records: Sequence[TrialResult]) -> Table:
             }
         )
     frame = pd.DataFrame(rows)
-    if not frame["Notice"].any():
-        frame = frame.drop(columns="Notice")
     caption = "The tasks, and how many cases each trial trained on and was scored on."
+    if frame["Notice"].nunique() == 1:  # said once, not in every row
+        caption = f"{caption} {frame['Notice'][0]}".strip()
+        frame = frame.drop(columns="Notice")
     return plain("data", caption, frame, ("Training cases", "Held-out cases"))
 
 

@@ -9,13 +9,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from backbones.weights import cache_dir
 
-def cache_root() -> Path:
-    """`$BENCH_CACHE`, else `$XDG_CACHE_HOME/frozen-block-bench`, else `~/.cache/frozen-block-bench`. Not created."""
-    if given := os.environ.get("BENCH_CACHE"):
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "frozen-block-bench"
+__all__ = ["cache_dir", "write_once"]
 
 
 def write_once(target: Path, write: Callable[[Path], None]) -> Path:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.cache import cache_root, write_once
+from bench.data.cache import cache_dir, write_once
 from bench.data.folder import Case, DataError, TaskFolder, case_id
 from bench.data.nifti import Nifti, read_nifti, spacing_of
 from bench.data.tasks import TaskSpec
@@ -97,7 +97,7 @@ def case_facts(case: Case) -> CaseFacts:
         stamps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in (case.image, case.label)]
     except (OSError, RuntimeError):  # missing, or a loop of links: measuring it says which
         return _measure(case)
-    target = cache_root() / "facts" / f"{digest_of([FACTS_VERSION, stamps], 32)}.json"
+    target = cache_dir() / "facts" / f"{digest_of([FACTS_VERSION, stamps], 32)}.json"
     if target.is_file():
         return _from_json(json.loads(target.read_text()))
     facts = _measure(case)

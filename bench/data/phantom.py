@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from bench.data.cache import cache_root, write_once
+from bench.data.cache import cache_dir, write_once
 from bench.data.recipes import RECIPES, Recipe, Shape
 from bench.data.tasks import DECATHLON, TaskSpec
 
@@ -34,7 +34,7 @@ Progress = Callable[[int, int], None]
 
 def phantom_root() -> Path:
     """Where the phantom lies when nobody says otherwise: `phantom` in the cache folder."""
-    return cache_root() / "phantom"
+    return cache_dir() / "phantom"
 
 
 def write_phantom(

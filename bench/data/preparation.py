@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.cache import cache_root, write_once
+from bench.data.cache import cache_dir, write_once
 from bench.data.check import case_facts, content_digest
 from bench.data.folder import Case, DataError, read_case
 from bench.data.grid import ras_order
@@ -48,7 +48,7 @@ def fit_preparation(train: Sequence[Case], modality: str, max_voxels: int = 0) -
     (0: no bound). Modality "CT" is clipped and scaled by the training foreground.
     """
     key = digest_of([PREPARATION_VERSION, content_digest(train), modality, max_voxels], 32)
-    target = cache_root() / "preparations" / f"{key}.json"
+    target = cache_dir() / "preparations" / f"{key}.json"
     if not target.is_file():
         fitted = _fit(train, modality, max_voxels)
         write_once(target, lambda path: _write(path, fitted))

@@ -21,7 +21,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from bench.data.cache import cache_root, write_once
+from bench.data.cache import cache_dir, write_once
 from bench.data.folder import DataError
 
 SAMPLE_NAME = "Task90_SampleAbdomen"
@@ -41,8 +41,8 @@ _PREFIX = ARCHIVE.removesuffix(".tar.gz") + "/tests/reference_files/"
 class _Patient:
     """A patient's files in the archive, and where it is cut: RAS axis and the edges of the sub-volumes along it.
 
-    The cuts leave out what holds none of the organs. CT1 is 336 mm high and cut into slabs of whole axial slices; CT2
-    is 40 mm high, too thin for that, and is cut from back to front.
+    The cuts leave out what holds none of the organs. Both are cut into slabs of whole axial slices: CT1 is 336 mm high,
+    CT2 only 40 mm.
     """
 
     name: str
@@ -54,7 +54,7 @@ class _Patient:
 
 _PATIENTS = (
     _Patient("CT1", "example_ct.nii.gz", "example_seg_fast_force_split.nii.gz", 2, (64, 76, 88, 100, 112)),
-    _Patient("CT2", "example_ct_dicom", "example_seg_dicom.nii.gz", 1, (100, 176, 226, 346)),
+    _Patient("CT2", "example_ct_dicom", "example_seg_dicom.nii.gz", 2, (0, 10, 20)),
 )
 
 #: Called with a line of text as work goes on.
@@ -82,7 +82,7 @@ def write_sample(root: Path, progress: Progress | None = None) -> Path:
 
 def fetch_archive(say: Progress) -> Path:
     """The source archive of TotalSegmentator, its SHA-256 checked; by pip if it is not in the cache folder."""
-    target = cache_root() / "downloads" / ARCHIVE
+    target = cache_dir() / "downloads" / ARCHIVE
     write_once(target, lambda path: _download(path, say))
     found = hashlib.sha256(target.read_bytes()).hexdigest()
     if found != ARCHIVE_SHA256:

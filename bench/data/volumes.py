@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.cache import cache_root, write_once
+from bench.data.cache import cache_dir, write_once
 from bench.data.check import case_facts
 from bench.data.folder import Case, DataError, read_case
 from bench.data.grid import Shape3, from_ras, ras_order, resample_linear, resample_nearest, smooth_for, to_ras
@@ -66,7 +66,7 @@ def prepare_case(case: Case, preparation: Preparation, cache: Path | None = None
     if fact.errors:
         raise DataError("\n".join(fact.errors))
     key = digest_of([preparation.digest, fact.image_digest, fact.label_digest], 32)
-    folder = (cache or cache_root()) / "prepared" / key
+    folder = (cache or cache_dir()) / "prepared" / key
     write_once(folder, lambda path: _prepare(case, preparation, path))
     x, y, z = json.loads((folder / "shape.json").read_text())
     nx, ny, nz = fact.shape

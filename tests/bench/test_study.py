@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +93,8 @@ def test_the_default_run_folder_stays_below_runs(tmp_path, name):
     (tmp_path / "x").mkdir()
     study = StudySpec(data=str(tmp_path / "x" / name))
     assert study.run.parent.name == "runs" and ".." not in study.run.parts
+
+
+def test_the_example_file_is_a_study():
+    study = StudySpec(**load(Path(__file__).parents[2] / "examples" / "study.toml"))
+    assert study.resolved()["model"]["attention"] == "global"

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from bench.data.cache import cache_root, write_once
+from bench.data.cache import cache_dir, write_once
 
 
 def test_where_the_cache_folder_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_CACHE", "/a")
     monkeypatch.setenv("XDG_CACHE_HOME", "/b")
-    assert cache_root() == Path("/a")
+    assert cache_dir() == Path("/a")
     monkeypatch.delenv("BENCH_CACHE")
-    assert cache_root() == Path("/b/frozen-block-bench")
+    assert cache_dir() == Path("/b/frozen-block-bench")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/h")
-    assert cache_root() == Path("/h/.cache/frozen-block-bench")
+    assert cache_dir() == Path("/h/.cache/frozen-block-bench")
 
 
 def test_many_writers_write_once_and_nobody_sees_half(tmp_path: Path) -> None:

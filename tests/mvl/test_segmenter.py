@@ -156,3 +156,21 @@ def test_batch_dice_counts_by_class():
     label = torch.tensor([[[[0, 1, 1, 2]]]])
     hit, size = batch_dice(F.one_hot(torch.tensor([[[[0, 1, 2, 2]]]]), 3).movedim(-1, 1).float(), label)
     assert hit.tolist() == [2, 2] and size.tolist() == [3, 3]
+
+
+@given(st.lists(st.tuples(*[st.integers(1, 90)] * 3), min_size=1, max_size=4))
+def test_a_fitted_crop_is_no_larger_than_asked_and_than_the_volumes(shapes):
+    config = SegmenterConfig(1, 2, image=(32, 32, 16), patch=(4, 4, 2))
+    fitted = config.fitted(shapes)
+    largest = [max(sides) for sides in zip(*shapes, strict=True)]
+    for side, patch, volume in zip(fitted.image, config.patch, largest, strict=True):
+        assert side % patch == 0
+        assert side < volume + patch
+    assert fitted.image[0] * fitted.image[1] * fitted.image[2] <= 32 * 32 * 16
+
+
+def test_a_short_side_lengthens_the_others():
+    config = SegmenterConfig(1, 2, image=(32, 32, 32), patch=(4, 4, 4))
+    assert config.fitted([(122, 101, 12)]).image == (52, 52, 12)
+    assert config.fitted([(48, 48, 48)]).image == (32, 32, 32)
+    assert config.fitted([(20, 20, 20)]).image == (20, 20, 20)
