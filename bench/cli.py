@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from bench.errors import INTERRUPTED, is_users
 from bench.presets import PRESETS, parse_override
 from bench.study import StudyError, StudySpec, load
 
@@ -147,7 +148,7 @@ def data_sample(to: Path) -> None:
     """Write Task90_SampleAbdomen: real CT with organ labels (a model's output), from a Python package."""
     from bench.data.sample import write_sample
 
-    click.echo(write_sample(to))
+    click.echo(write_sample(to, progress=lambda line: click.echo(line, err=True)))
 
 
 @data.command("phantom", epilog="\b\nExample:\n  python -m bench data phantom --to data/phantom\n")
@@ -237,10 +238,14 @@ def _console() -> Any:
 def main() -> None:
     """Entry point: bad input ends with exit code 2 and one line a problem, never with a traceback."""
     try:
-        cli(prog_name="python -m bench")
+        sys.exit(cli.main(prog_name="python -m bench", standalone_mode=False))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(INTERRUPTED)
     except ValueError as error:
-        from bench.errors import is_users
-
         if not is_users(error):
             raise
         click.echo("\n".join(f"error: {line}" for line in str(error).splitlines()), err=True)

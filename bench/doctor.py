@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 import backbones
-from backbones import weights
 from bench import provenance
+from bench.listing import presence
 
 _HUB_SECONDS = 3
 
@@ -63,9 +63,10 @@ def _data(data: Path | None) -> list[tuple[str, str, bool]]:
 
 
 def _weights() -> tuple[str, str, bool]:
-    specs = map(backbones.get, backbones.names())
-    here = [spec.name for spec in specs if weights.find(spec, spec.layer) is not None]
-    return "blocks here", ", ".join(here) or "none: `python -m bench weights fetch NAME`", True
+    found = {name: presence(backbones.get(name)) for name in backbones.names()}
+    told = [name if state == "yes" else f"{name} ({state})" for name, state in found.items() if state != "no"]
+    good = "damaged" not in found.values()
+    return "blocks here", ", ".join(told) or "none: `python -m bench weights fetch NAME`", good
 
 
 def _hub() -> tuple[str, str, bool]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: The exit code after Ctrl-C, as shells have it.
+INTERRUPTED = 130
+
 
 def is_users(error: ValueError) -> bool:
     """True for the errors by which the rooms refuse bad input."""

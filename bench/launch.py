@@ -25,7 +25,9 @@ import ray
 from ray import train as ray_train
 from ray import tune
 
+from bench.study import StudyError
 from bench.trial import Report, TrialJob, attempt, record_failure, run_trial
+from results import store
 
 #: Called with a trial's key and the share of it that is done; 1.0 once it has ended.
 OnProgress = Callable[[str, float], None]
@@ -62,7 +64,7 @@ def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int =
     """
     by_key = {job.spec.key: job for job in jobs}
     workers = jobs[0].workers
-    slots = max(1, int(ray.cluster_resources().get("CPU", 1)) // workers)
+    slots = _slots(workers)
     trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
@@ -72,6 +74,15 @@ def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int =
             run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Watch(by_key, on_progress)]),
         )
         tuner.fit()
+
+
+def _slots(workers: int) -> int:
+    """How many trials of so many workers fit at a time; StudyError if not even one does, which would wait for ever."""
+    kind = "GPU" if ray.cluster_resources().get("GPU") else "CPU"
+    there = int(ray.cluster_resources().get(kind, 0))
+    if there < workers:
+        raise StudyError(f"--workers-per-trial: {workers} workers need a {kind} each, and there are {there}")
+    return there // workers
 
 
 def _resources(workers: int) -> dict[str, float]:
@@ -146,7 +157,9 @@ class _Watch(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
-        record_failure(self.jobs[key], f"the trial's process ended before its record: {_error_of(trial)}")
+        job = self.jobs[key]
+        if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
+            record_failure(job, _error_of(trial))
         self.on_progress(key, 1.0)
 
 

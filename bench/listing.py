@@ -7,19 +7,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+import backbones
+from backbones import weights
+from backbones.spec import BackboneSpec
+
 
 def backbones_table(console: Console) -> None:
     """A row a backbone, and whether its block is here."""
-    import backbones
-    from backbones import weights
-
     table = Table("name", "family", "width", "layers", "layer", "block parameters", "licence", "gated", "block here")
     for spec in map(backbones.get, backbones.names()):
-        here = weights.find(spec, spec.layer) is not None
         size = f"{backbones.block_parameters(spec):,}"
         numbers = [str(value) for value in (spec.width, spec.layers, spec.layer)]
-        gated, present = ("yes" if flag else "no" for flag in (spec.gated, here))
-        table.add_row(spec.name, spec.family, *numbers, size, spec.licence, gated, present)
+        gated = "yes" if spec.gated else "no"
+        table.add_row(spec.name, spec.family, *numbers, size, spec.licence, gated, presence(spec))
     console.print(table)
 
 
@@ -36,3 +36,11 @@ def tasks_table(data: Path | None, console: Console) -> None:
     for task in tasks:
         table.add_row(task.name, task.modality, ", ".join(task.channels), ", ".join(task.labels), str(task.training))
     console.print(table)
+
+
+def presence(spec: BackboneSpec) -> str:
+    """Whether the backbone's block is in the cache: yes, no, or damaged."""
+    try:
+        return "yes" if weights.find(spec, spec.layer) is not None else "no"
+    except weights.WeightsError:
+        return "damaged"

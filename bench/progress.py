@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 from rich.console import Console
@@ -13,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class TrialProgress:
     """Counts trials, done or partly done. Use as a context; call update(key, share) as they go."""
 
-    def __init__(self, total: int, console: Console | None = None) -> None:
-        self.total, self.console = total, console or Console(stderr=True)
+    def __init__(self, titles: Mapping[str, str], console: Console) -> None:
+        """titles: each trial's key and the name that people read."""
+        self.titles, self.total, self.console = titles, len(titles), console
         self.shares: dict[str, float] = {}
         self.started = time.monotonic()
         self.bar = Progress(
@@ -26,7 +28,7 @@ class TrialProgress:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("trials", total=total, note="starting")
+        self.task = self.bar.add_task("trials", total=self.total, note="starting")
 
     def __enter__(self) -> TrialProgress:
         self.bar.start()
@@ -44,7 +46,7 @@ class TrialProgress:
         done = sum(value >= 1.0 for value in self.shares.values())
         self.bar.update(self.task, completed=done, note=self.left())
         if ended and not self.console.is_terminal:
-            print(f"{done} of {self.total}  {key}  {self.left()}", file=sys.stderr, flush=True)
+            print(f"{done} of {self.total}  {self.titles[key]}  ({self.left()})", file=sys.stderr, flush=True)
 
     def left(self) -> str:
         """Time left, from the share of all work that is done so far."""

@@ -8,13 +8,12 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from bench import plan, preflight
+from bench.errors import INTERRUPTED
 from bench.progress import TrialProgress
-from bench.study import StudyError, StudySpec, bind
+from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
-from results.record import TrialResult, arm_label
-
-INTERRUPTED = 130
+from results.record import arm_label
 
 
 def run_study(study: StudySpec, console: Console) -> int:
@@ -31,8 +30,10 @@ def run_study(study: StudySpec, console: Console) -> int:
     run.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run / ".lock", timeout=0):
-            bind(study, run)
+            check_bound(study, run)
             plan.remember(run, [job.spec for job in jobs])
+            plan.save_splits(study, ground, run)
+            bind(study, run)
             return _run_missing(run, jobs, study, console)
     except Timeout:
         raise StudyError(
@@ -48,13 +49,11 @@ def _run_missing(run: Path, jobs: list[TrialJob], study: StudySpec, console: Con
         console.print(f"nothing to run: {len(jobs)} of {len(jobs)} trials are complete")
     interrupted = bool(todo) and not _launch(todo, study, console)
     page = run / "report" / "index.html"
-    if store.read(run) and (todo or not page.exists()):
+    if store.read(run) and (todo or _older(page, run)):
         console.print("writing the report …")
         page = write_outputs(run)
-    digests = {job.spec.digest for job in jobs}
-    failed = [record for record in store.failed(run) if record.spec.digest in digests]
-    _say_end(run, page, jobs, failed, study.command, console)
-    return INTERRUPTED if interrupted else int(bool(failed))
+    missing = _say_end(run, page, jobs, study.command, console)
+    return INTERRUPTED if interrupted else int(bool(missing))
 
 
 def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
@@ -64,7 +63,7 @@ def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
     console.print("starting Ray …")
     try:
         console.print(f"Ray dashboard: {launch.start()}")
-        with TrialProgress(len(todo), console) as progress:
+        with TrialProgress({job.spec.key: job.spec.title for job in todo}, console) as progress:
             launch.run(todo, progress.update, study.max_concurrent)
     except KeyboardInterrupt:
         console.print("stopped; complete trials are kept, the same command goes on from here")
@@ -85,7 +84,9 @@ def write_outputs(run: Path) -> Path:
 def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], console: Console) -> None:
     tasks = {job.spec.task for job in jobs}
     arms = list(dict.fromkeys(arm_of(job) for job in jobs))
-    console.print(f"{len(tasks)} tasks x {len(arms)} arms ({', '.join(arms)}): {len(jobs)} trials, {len(todo)} to run")
+    console.print(
+        f"tasks: {len(tasks)}; arms: {', '.join(arms)}; {len(jobs)} trials, {len(todo)} to run", highlight=False
+    )
     for notice in dict.fromkeys(job.info.notice for job in jobs if job.info.notice):
         console.print(notice, style="yellow", highlight=False, markup=False)
 
@@ -95,13 +96,25 @@ def arm_of(job: TrialJob) -> str:
     return arm_label(job.spec.backbone, job.spec.control)
 
 
-def _say_end(
-    run: Path, page: Path, jobs: list[TrialJob], failed: list[TrialResult], command: str, console: Console
-) -> None:
-    complete = len(store.completed(run) & {job.spec.digest for job in jobs})
-    console.print(f"{complete} of {len(jobs)} trials complete; report: {page}", highlight=False)
-    for record in failed:
-        last = record.error.splitlines()[-1] if record.error else "unknown"
-        console.print(f"failed: {record.spec.key}: {last}", style="red", highlight=False, markup=False)
-    if failed:
-        console.print(f"to try the failed trials again: {command}", highlight=False, markup=False)
+def _say_end(run: Path, page: Path, jobs: list[TrialJob], command: str, console: Console) -> int:
+    """The last lines: what is complete, what is not and why, how to go on. Returns how many trials are not complete."""
+    done = store.completed(run)
+    errors = {record.spec.digest: record.error for record in store.failed(run)}
+    missing = [job.spec for job in jobs if job.spec.digest not in done]
+    console.print(f"{len(jobs) - len(missing)} of {len(jobs)} trials complete; report: {page}", highlight=False)
+    for spec in missing:
+        if spec.digest in errors:
+            last = (errors[spec.digest].splitlines() or ["unknown"])[-1]
+            console.print(f"failed: {spec.title}: {last}", style="red", highlight=False, markup=False)
+    if unrun := sum(spec.digest not in errors for spec in missing):
+        console.print(f"not run: {unrun} trials", highlight=False)
+    if missing:
+        console.print(f"to run what is missing: {command}", highlight=False, markup=False)
+    return len(missing)
+
+
+def _older(page: Path, run: Path) -> bool:
+    """True if a record has come since the page was written, or there is no page: its writing was interrupted."""
+    if not page.exists():
+        return True
+    return any(path.stat().st_mtime > page.stat().st_mtime for path in (run / "trials").rglob("*.json"))

@@ -11,7 +11,7 @@ import backbones
 from backbones import weights
 from bench import plan, preflight
 from bench.run import arm_of
-from bench.study import StudyError, StudySpec
+from bench.study import StudyError, StudySpec, check_bound
 from results import store
 from results.record import arm_label
 
@@ -25,6 +25,7 @@ def require_run(run: Path) -> Path:
 
 def show_plan(study: StudySpec, console: Console) -> None:
     """A row a task and arm: cases, block, steps, and how many trials are complete."""
+    check_bound(study, study.run)
     jobs = plan.expand(study, preflight.check(study, lambda text: None))
     done = store.completed(study.run) if study.run.exists() else set()
     table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "steps", "complete")
@@ -53,23 +54,22 @@ def _block_size(name: str, control: str) -> str:
 
 def show_status(run: Path, console: Console) -> None:
     """A row a task and arm with planned, complete and failed trials; then each failure."""
-    done, failed = store.completed(run), {record.spec.digest: record.error for record in store.failed(run)}
+    done = store.completed(run)
+    failed = {record.spec.digest: record.error for record in store.failed(run)}
+    specs = plan.expected(run)
     table = Table("task", "arm", "complete", "failed", "not yet run")
     rows: dict[tuple[str, str], list[str]] = {}
-    for entry in plan.planned(run):
-        rows.setdefault((entry["task"], arm_label(entry["backbone"], entry["control"])), []).append(entry["digest"])
+    for spec in specs:
+        rows.setdefault((spec.task, arm_label(spec.backbone, spec.control)), []).append(spec.digest)
     for (task, arm), digests in rows.items():
         complete, broken = (sum(d in group for d in digests) for group in (done, failed))
-        left = len(digests) - complete - broken
-        table.add_row(task, arm, f"{complete} of {len(digests)}", str(broken), str(left))
+        table.add_row(task, arm, f"{complete} of {len(digests)}", str(broken), str(len(digests) - complete - broken))
     console.print(table)
-    for entry in plan.planned(run):
-        if entry["digest"] in failed:
-            console.print(
-                f"failed: {entry['key']}: {failed[entry['digest']].splitlines()[-1]}", highlight=False, markup=False
-            )
-    digests = [entry["digest"] for entry in plan.planned(run)]
-    console.print(f"{sum(d in done for d in digests)} of {len(digests)} trials complete")
+    for spec in specs:
+        if spec.digest in failed:
+            last = (failed[spec.digest].splitlines() or ["unknown"])[-1]
+            console.print(f"failed: {spec.title}: {last}", highlight=False, markup=False)
+    console.print(f"{sum(spec.digest in done for spec in specs)} of {len(specs)} trials complete")
 
 
 def show_check(folder: Path, tasks: tuple[str, ...], console: Console) -> int:
@@ -95,8 +95,9 @@ def show_check(folder: Path, tasks: tuple[str, ...], console: Console) -> int:
 def fetch_weights(names: tuple[str, ...], source: str | None, console: Console) -> None:
     """One layer of each backbone into the block cache; names are checked before the first download."""
     for spec in [backbones.get(name) for name in names]:
-        with console.status(f"{spec.name}: reading block {spec.layer}"):
-            block = weights.fetch(spec, source=source)
+        block = weights.fetch(
+            spec, source=source, progress=lambda line: console.print(line, highlight=False, markup=False)
+        )
         console.print(f"{spec.name}: block {block.layer} of {block.source}, sha256 {block.sha256[:12]}: {block.path}")
 
 
@@ -104,7 +105,11 @@ def show_weights(console: Console) -> None:
     """A row for each backbone whose block is in the cache."""
     table = Table("name", "block", "source", "sha256", "licence", "size")
     for spec in map(backbones.get, backbones.names()):
-        block = weights.find(spec, spec.layer)
+        try:
+            block = weights.find(spec, spec.layer)
+        except weights.WeightsError as error:
+            table.add_row(spec.name, str(spec.layer), str(error), "damaged", spec.licence, "")
+            continue
         if block is not None:
             size = f"{block.path.stat().st_size / 1e6:.1f} MB"
             table.add_row(spec.name, str(block.layer), block.source, block.sha256[:12], block.licence, size)

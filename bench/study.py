@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import tomli_w
 
 from bench.presets import PHANTOM_STEPS, Settings, resolve
+from results.store import atomic_write
 
 FILE = "study.toml"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -45,14 +46,20 @@ class StudySpec:
     def __post_init__(self) -> None:
         for name in ("seeds", "folds"):
             values = getattr(self, name)
-            if not values or min(values) < 0:
-                raise StudyError(f"--{name}: {list(values)} must be whole numbers from 0, at least one")
+            if not values or min(values) < 0 or len(set(values)) < len(values):
+                raise StudyError(f"--{name}: {list(values)} must be whole numbers from 0, at least one, none twice")
         if not self.backbones:
             raise StudyError("--backbones: at least one name is needed; `--backbones none` is the baseline alone")
         if self.workers_per_trial < 1:
             raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
         if self.zero_stage not in (0, 1, 2, 3):
             raise StudyError(f"--zero-stage: {self.zero_stage} is not one of 0, 1, 2, 3")
+        if self.zero_stage == 3 and self.workers_per_trial > 1:
+            raise StudyError(
+                "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
+            )
+        if self.max_concurrent < 0:
+            raise StudyError(f"--max-concurrent: {self.max_concurrent} is below 0; 0 is as many as fit")
         batch, workers = self.resolved()["train"]["batch"], self.workers_per_trial
         if batch % workers:
             raise StudyError(
@@ -97,55 +104,80 @@ class StudySpec:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The fields that a TOML study file sets; StudyError names what is unknown or unreadable."""
+    """The fields that a TOML study file sets; StudyError names what is unknown, ill-typed or unreadable."""
     try:
         body = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as TOML: {error}") from error
-    settings: Settings = {group: body.pop(group) for group in ("train", "model") if group in body}
     if isinstance(body.get("data"), dict):
         raise StudyError(f"{path}: `data` is the data folder; preparation settings go under [preparation]")
-    if "preparation" in body:
-        settings["data"] = body.pop("preparation")
-    known = {item.name for item in fields(StudySpec)} - {"settings", "command"}
-    unknown = sorted(set(body) - known)
-    if unknown:
-        raise StudyError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(known))}, [train], [model]")
-    for name in ("backbones", "tasks", "seeds", "folds"):
-        if name in body:
-            body[name] = tuple(body[name] if isinstance(body[name], list) else [body[name]])
-    return body | ({"settings": settings} if settings else {})
+    body.pop("command", None)  # how a run folder's own study.toml came about
+    groups = {"train": "train", "model": "model", "preparation": "data"}
+    settings = {group: body.pop(name) for name, group in groups.items() if name in body}
+    if wrong := [name for name, values in settings.items() if not isinstance(values, dict)]:
+        raise StudyError(f"{path}: {wrong[0]} must be a table of settings such as [train]")
+    if unknown := sorted(set(body) - set(_KINDS)):
+        raise StudyError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KINDS))}, [train], [model]")
+    values = {name: _typed(value, name, path) for name, value in body.items()}
+    return values | ({"settings": settings} if settings else {})
 
 
-def bind(study: StudySpec, run: Path) -> None:
-    """Tie a run folder to a study's settings, or refuse it if it was made with others. Writes study.toml."""
+#: What a study file may set, and of which kind: a list of it where it stands in a tuple.
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(("backbones", "tasks"), (str,)),
+    **dict.fromkeys(("seeds", "folds"), (int,)),
+    **dict.fromkeys(("data", "preset", "out"), str),
+    **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent"), int),
+    "weights": dict,
+}
+
+
+def _typed(value: Any, name: str, path: Path) -> Any:
+    kind = _KINDS[name]
+    if isinstance(kind, tuple):
+        parts = tuple(value) if isinstance(value, list) else (value,)
+        good, value, words = all(type(part) is kind[0] for part in parts), parts, f"a list of {kind[0].__name__}"
+    elif kind is dict:
+        good = isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
+        words = "a table of NAME = 'path or random'"
+    else:
+        good, words = type(value) is kind, f"of type {kind.__name__}"
+    if not good:
+        raise StudyError(f"{path}: {name} is {value!r}; it must be {words}")
+    return value
+
+
+def check_bound(study: StudySpec, run: Path) -> None:
+    """StudyError if the run folder was made with other settings than the study's."""
     path = run / FILE
-    fixed = study.fixed()
-    if path.exists():
-        _refuse_other(path, fixed)
-    run.mkdir(parents=True, exist_ok=True)
-    asked = {
-        k: v for k, v in asdict(study).items() if k in ("backbones", "tasks", "seeds", "folds", "weights", "command")
-    }
-    temporary = path.with_name(f".{FILE}.tmp")
-    temporary.write_text(tomli_w.dumps({"asked": _plain(asked), "fixed": fixed}))
-    temporary.replace(path)
-
-
-def _refuse_other(path: Path, fixed: dict[str, Any]) -> None:
+    if not path.exists():
+        return
     try:
-        before = tomllib.loads(path.read_text())["fixed"]
-    except (OSError, KeyError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read ({error!r}); use another --out") from error
-    flat_before, flat_now = _flat(before), _flat(fixed)
-    other = [key for key in sorted(flat_before | flat_now) if flat_before.get(key) != flat_now.get(key)]
+        before = StudySpec(**load(path)).fixed()
+    except StudyError as error:
+        raise StudyError(
+            f"{error}; it says what this run folder was made with: mend it, or use another --out"
+        ) from error
+    now = study.fixed()
+    flat_before, flat_now = _flat(before), _flat(now)
+    other = [key for key in flat_now if flat_before.get(key) != flat_now[key]]
     if other:
         key = other[0]
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
         raise StudyError(
-            f"{path.parent}: this run folder was made with {key} = {flat_before.get(key)!r}, the command asks for "
-            f"{flat_now.get(key)!r}{more}; use the same settings, or another folder with --out"
+            f"{run}: this run folder was made with {key} = {flat_before.get(key)!r}, the command asks for "
+            f"{flat_now[key]!r}{more}; use the same settings, or another folder with --out"
         )
+
+
+def bind(study: StudySpec, run: Path) -> None:
+    """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
+    names = ("backbones", "tasks", "seeds", "folds", "weights", "command")
+    asked = {name: value for name, value in asdict(study).items() if name in names and value}
+    fixed = study.fixed()
+    if study.phantom:
+        del fixed["data"]
+    atomic_write(run / FILE, tomli_w.dumps(_plain(asked | fixed)).encode())
 
 
 def _plain(value: Any) -> Any:

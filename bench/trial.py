@@ -6,6 +6,7 @@ This is the only module that joins a task, a block and a segmenter. It knows not
 from __future__ import annotations
 
 import gc
+import json
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ from backbones.spec import BackboneSpec
 from backbones.weights import BlockFile
 from bench import provenance
 from bench.data.folder import open_task, read_case
-from bench.data.preparation import fit_preparation
+from bench.data.preparation import Preparation, fit_preparation
 from bench.data.splits import make_split
 from bench.data.volumes import PreparedCase, prepare_case, to_native
 from bench.presets import train_settings
@@ -84,7 +85,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     started, meter = provenance.now(), CostMeter()
     rank, workers = deepspeed_engine.join()
     torch.manual_seed(spec.seed)
-    training, held_out = prepare(job)
+    preparation, training, held_out = prepare(job)
     meter.mark("prepared")
 
     block = controls.build(job.backbone, spec.control, spec.layer, job.block, seed=spec.seed)
@@ -121,14 +122,16 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "weights": asdict(spec.weights),
         "data_digest": spec.data_digest,
         "command": job.command,
+        "crop": list(config.image),
+        "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
     store.write(Path(job.run), record)
     return record
 
 
-def prepare(job: TrialJob) -> tuple[list[PreparedCase], list[PreparedCase]]:
-    """Training and held-out cases, prepared by settings that were measured on the training cases alone."""
+def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:
+    """Settings measured on the training cases alone, and the training and held-out cases prepared by them."""
     folder = open_task(Path(job.data), job.spec.task)
     split = make_split(folder.cases, job.spec.fold)
     if split.digest != job.spec.split_digest:
@@ -136,7 +139,7 @@ def prepare(job: TrialJob) -> tuple[list[PreparedCase], list[PreparedCase]]:
     by_id = {case.id: case for case in folder.cases}
     settings = fit_preparation([by_id[i] for i in split.train], job.info.modality, job.spec.data["max_voxels"])
     training, held_out = ([prepare_case(by_id[i], settings) for i in side] for side in (split.train, split.held_out))
-    return training, held_out
+    return settings, training, held_out
 
 
 def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Report) -> list[CaseScore]:

@@ -46,19 +46,19 @@ class SegmenterConfig:
         for name in ("image", "patch"):
             object.__setattr__(self, name, tuple(int(side) for side in getattr(self, name)))
             if len(getattr(self, name)) != 3 or min(getattr(self, name)) < 1:
-                raise ValueError(f"--{name}: {getattr(self, name)!r} is not three positive whole numbers")
+                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not three positive whole numbers")
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"--{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
+                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
         for name in ("channels", "width", "depth", "heads"):
             if getattr(self, name) < 1:
-                raise ValueError(f"--{name}: {getattr(self, name)!r} is not a positive whole number")
+                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a positive whole number")
         if self.classes < 2:
             raise ValueError(f"classes: {self.classes} leaves no foreground; at least 2 are needed")
         if self.width % self.heads:
-            raise ValueError(f"--width: {self.width} is not divisible by --heads {self.heads}")
+            raise ValueError(f"model.width: {self.width} is not divisible by model.heads {self.heads}")
         if not 0 <= self.dropout < 1:
-            raise ValueError(f"--dropout: {self.dropout} is outside [0, 1)")
+            raise ValueError(f"model.dropout: {self.dropout} is outside [0, 1)")
 
     @property
     def grid(self) -> Size3:

@@ -102,11 +102,18 @@ def _held_out(frame: pd.DataFrame) -> str:
     """How many held-out cases stand behind a task's score; said as a warning where they are few."""
     if frame.empty:
         return "No trial is complete: there are no scores."
-    cases = frame.groupby("task")["case"].nunique()
+    counts = frame.groupby("task")[["case", "patient"]].nunique()
+    cases = counts["case"]
     least, most = int(cases.min()), int(cases.max())
     size = _count(least, "held-out case") if least == most else f"{least} to {most} held-out cases"
     warning = " These are few: read every difference with care. No significance was tested." if least < FEW else ""
-    return f"Each task is scored on {size}.{warning}"
+    grouped = [
+        f"{task}: {_count(int(row.patient), 'patient')}" for task, row in counts.iterrows() if row.patient < row.case
+    ]
+    patients = (
+        f" Held-out cases share patients ({'; '.join(grouped)}), so they are fewer than they look." if grouped else ""
+    )
+    return f"Each task is scored on {size}.{patients}{warning}"
 
 
 def _undefined(frame: pd.DataFrame) -> list[str]:

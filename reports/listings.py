@@ -134,7 +134,18 @@ def provenance_table(records: Sequence[TrialResult]) -> Table:
     """Where the numbers were made: every distinct value over the records that tell (failed ones may not)."""
     told = [record.provenance for record in records if record.provenance]
     rows = [("Started", _edge(told, "started", min)), ("Finished", _edge(told, "finished", max))]
-    for name in ("host", "device", "threads", "workers", "commit", "dirty", "python", "platform"):
+    for name in (
+        "host",
+        "device",
+        "threads",
+        "workers",
+        "commit",
+        "dirty",
+        "python",
+        "platform",
+        "crop",
+        "preparation",
+    ):
         rows.append((_TITLES.get(name, name.capitalize()), _distinct([_text(p[name]) for p in told if name in p])))
     versions = [p["versions"] for p in told if isinstance(p.get("versions"), dict)]
     for package in sorted({package for one in versions for package in one}):
@@ -147,7 +158,9 @@ def provenance_table(records: Sequence[TrialResult]) -> Table:
 
 
 _TITLES = {
+    "crop": "Crop, fitted to each task",
     "dirty": "Uncommitted changes",
+    "preparation": "Preparation, from the training cases",
     "python": "Python",
     "threads": "Threads a worker",
     "workers": "Workers a trial",

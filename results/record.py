@@ -14,6 +14,9 @@ from typing import Any
 
 SCHEMA = 1
 
+#: Part of every trial's digest: raised when the code changes what a trial with the same settings gives.
+METHOD = 1
+
 #: What stands in the block's place. `none` is the baseline: the same segmenter without a block.
 CONTROLS = ("none", "pretrained", "random", "stand-in")
 
@@ -68,6 +71,7 @@ class TrialSpec:
     train: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    method: int = METHOD
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
@@ -75,13 +79,21 @@ class TrialSpec:
 
     @property
     def digest(self) -> str:
-        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of every field."""
-        return digest_of(asdict(self))
+        """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of every field.
+
+        Of the weights only what they are, not where they were read: the same bytes from elsewhere are the same trial.
+        """
+        return digest_of(asdict(self) | {"weights": [self.weights.kind, self.weights.sha256]})
 
     @property
     def arm(self) -> str:
         """The arm's name where a name must be short and safe in a path: `smollm2`, `smollm2+random`."""
         return self.backbone if self.control in ("none", "pretrained") else f"{self.backbone}+{self.control}"
+
+    @property
+    def title(self) -> str:
+        """How messages name the trial, with the arm as people read it."""
+        return f"{self.task} with {arm_label(self.backbone, self.control)}, seed {self.seed}, fold {self.fold}"
 
     @property
     def key(self) -> str:
@@ -141,8 +153,7 @@ class TrialResult:
     """One record. A failed one has an error, no cases, and never counts as done.
 
     curve: one entry an epoch, {"step": int, "loss": float, "dice": float | None}; loss and Dice are means over the
-    training crops of that epoch. provenance and cost are described in results/README of their writers:
-    bench/provenance.py and bench/trial.py.
+    training crops of that epoch. provenance and cost are free of form: reports show what they know of them.
     """
 
     spec: TrialSpec

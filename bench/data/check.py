@@ -133,7 +133,7 @@ def _measure(case: Case) -> CaseFacts:
         image_digest=image.digest,
         label_digest=label.digest,
         channels=image.array.shape[3] if image.array.ndim == 4 else 1,
-        shape=image.array.shape[:3],
+        shape=image.array.shape[:3] if image.array.ndim <= 4 else image.array.shape,
         label_shape=label.array.shape,
         affine=tuple(tuple(float(x) for x in row) for row in image.affine),
         spacing=spacing_of(image.affine),
@@ -157,6 +157,8 @@ def _label_values(array: np.ndarray) -> tuple[float | None, dict[int, int]]:
 
 def _affine_gap(image: Nifti, label: Nifti) -> float:
     """The farthest that a corner of the grid lies from itself under the label's affine, in the image's finest voxel."""
+    if min(image.array.ndim, label.array.ndim) < 3:
+        return 0.0  # no volume, which is another complaint
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.array.shape[:3]])).reshape(3, -1)
     gap_mm = (image.affine - label.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
     finest = min(spacing_of(image.affine))

@@ -32,6 +32,8 @@ NOTICE = (
     "Reference labels are the output of a model (TotalSegmentator), not manual; two patients, cut into sub-volumes: "
     "these numbers show agreement with that model on very little data."
 )
+#: Raised when the cases change: scores on other cuts are other numbers.
+_RELEASE = 1
 #: Our labels 1, 2, 3 and the values they have in TotalSegmentator's class map `total`.
 _ORGANS = {"liver": 5, "spleen": 1, "pancreas": 7}
 _PREFIX = ARCHIVE.removesuffix(".tar.gz") + "/tests/reference_files/"
@@ -77,7 +79,11 @@ def write_sample(root: Path, progress: Progress | None = None) -> Path:
             say("cutting the patients into cases")
             _write_task(files, folder)
 
-    return write_once(Path(root) / SAMPLE_NAME, write)
+    folder = write_once(Path(root) / SAMPLE_NAME, write)
+    found = json.loads((folder / "dataset.json").read_text(encoding="utf-8")).get("release")
+    if found != _RELEASE:
+        raise DataError(f"{folder}: is the sample of release {found}, this version makes {_RELEASE}; delete the folder")
+    return folder
 
 
 def fetch_archive(say: Progress) -> Path:
@@ -200,5 +206,6 @@ def _description(patients: dict[str, str]) -> dict[str, object]:
         "test": [],
         "patients": patients,
         "origin": "images",
+        "release": _RELEASE,
         "notice": NOTICE,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -75,20 +76,25 @@ def test_a_study_runs_once_and_only_what_is_missing_is_added(tiny_msd, tmp_path)
     assert "3 of 3 trials complete" in status.stdout
 
 
-def test_failed_trials_are_recorded_named_and_tried_again(tiny_msd, tmp_path):
+def test_a_failed_trial_is_recorded_and_named_the_rest_go_on_and_it_is_tried_again(tiny_msd, tmp_path):
     run = tmp_path / "run"
-    done = bench(
-        tiny_msd, run, "--backbones", "none", "--seeds", "0,1", "--set", "train.lr=1e30", "--set", "train.clip=1e30"
-    )
+    blocked = run / "previews" / "Task99_Tiny" / "gpt2+random"  # a file where this arm's folder has to be
+    blocked.parent.mkdir(parents=True)
+    blocked.touch()
+    done = bench(tiny_msd, run, "--backbones", "gpt2")
     assert done.returncode == 1, done.stdout + done.stderr
-    last = done.stdout.splitlines()[-3:]
-    assert [line.split(":")[0] for line in last[:2]] == ["failed", "failed"] and "Diverged" in last[0]
-    assert last[2].startswith("to try the failed trials again: python -m bench run")
-    assert len(records(run)) == 2 and "0 of 2 trials complete" in done.stdout
-    again = bench(
-        tiny_msd, run, "--backbones", "none", "--seeds", "0,1", "--set", "train.lr=1e30", "--set", "train.clip=1e30"
-    )
-    assert "2 trials, 2 to run" in again.stdout
+    assert "1 of 2 trials complete" in done.stdout
+    failed, retry = done.stdout.splitlines()[-2:]
+    assert failed.startswith("failed: Task99_Tiny with gpt2 (random twin), seed 0, fold 0: ")
+    assert retry.startswith("to run what is missing: python -m bench run --weights random")
+    errors = [json.loads((run / name).read_text())["error"] for name in records(run)]
+    assert sorted(bool(error) for error in errors) == [False, True]
+    assert "1 of 2" in (run / "report" / "report.md").read_text() + "".join(errors)
+
+    blocked.unlink()
+    again = bench(tiny_msd, run, "--backbones", "gpt2")
+    assert again.returncode == 0 and "2 trials, 1 to run" in again.stdout
+    assert "2 of 2 trials complete" in again.stdout
 
 
 def test_ctrl_c_ends_cleanly_and_keeps_what_is_complete(tiny_msd, tmp_path):

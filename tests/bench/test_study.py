@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.presets import PHANTOM_STEPS, PRESETS, parse_override, resolve
-from bench.study import StudyError, StudySpec, bind, load
+from bench.study import StudyError, StudySpec, bind, check_bound, load
 
 
 def test_the_phantom_trains_for_less_unless_told():
@@ -31,6 +31,12 @@ def test_a_toml_file_sets_what_flags_would(tmp_path):
         ("backbone = ['x']", "unknown key 'backbone'"),
         ("backbones = [", "cannot be read as TOML"),
         ("[data]\nmax_voxels = 1", r"\[preparation\]"),
+        ("seeds = '0'", "seeds is .* a list of int"),
+        ("backbones = [3]", "backbones is .* a list of str"),
+        ("weights = 'random'", "weights is 'random'; it must be a table"),
+        ("train = 5", "train must be a table"),
+        ("preset = ['cpu']", "preset is .* of type str"),
+        ("workers_per_trial = '2'", "workers_per_trial is .* of type int"),
     ],
 )
 def test_a_bad_file_is_named(tmp_path, text, words):
@@ -49,12 +55,16 @@ def test_a_bad_file_is_named(tmp_path, text, words):
         ({"backbones": ()}, "--backbones"),
         ({"preset": "gpu"}, "--preset: unknown preset 'gpu'; known: cpu, default"),
         ({"zero_stage": 4}, "--zero-stage"),
+        ({"zero_stage": 3, "workers_per_trial": 2}, "--zero-stage: 3"),
+        ({"seeds": (0, 0)}, "none twice"),
+        ({"max_concurrent": -1}, "--max-concurrent"),
+        ({"settings": {"train": {"weight_decay": -1}}}, "train.weight_decay"),
         ({"workers_per_trial": 0}, "--workers-per-trial"),
         ({"settings": {"train": {"step": 1}}}, "unknown setting train.step"),
         ({"settings": {"train": {"steps": "many"}}}, "train.steps: 'many' is not a value like"),
         ({"settings": {"train": {"steps": 0}}}, "train.steps: 0 is not a positive whole number"),
         ({"settings": {"train": {"steps": 1.5}}}, "train.steps: 1.5"),
-        ({"settings": {"model": {"width": "11"}}}, "--width: 11 is not divisible by --heads 2"),
+        ({"settings": {"model": {"width": "11"}}}, "model.width: 11 is not divisible by model.heads 2"),
         ({"settings": {"data": {"overlap": "1"}}}, "data.overlap"),
     ],
 )
@@ -77,15 +87,28 @@ def test_overrides_take_the_presets_type():
 
 def test_a_run_folder_keeps_to_its_settings(tmp_path):
     study = StudySpec(backbones=("llama3",))
+    check_bound(study, tmp_path)
     bind(study, tmp_path)
-    bind(replace(study, backbones=("mistral",), seeds=(0, 1)), tmp_path)
+    check_bound(replace(study, backbones=("mistral",), seeds=(0, 1)), tmp_path)
     with pytest.raises(StudyError, match=r"made with train.steps = 40, the command asks for 9; .* --out"):
-        bind(replace(study, settings={"train": {"steps": 9}}), tmp_path)
+        check_bound(replace(study, settings={"train": {"steps": 9}}), tmp_path)
     with pytest.raises(StudyError, match="made with data = 'phantom'"):
-        bind(replace(study, data=str(tmp_path), settings={"train": {"steps": 40}}), tmp_path)
+        check_bound(replace(study, data=str(tmp_path), settings={"train": {"steps": 40}}), tmp_path)
     (tmp_path / "study.toml").write_text("broken [")
     with pytest.raises(StudyError, match=r"study.toml: cannot be read"):
-        bind(study, tmp_path)
+        check_bound(study, tmp_path)
+
+
+@pytest.mark.parametrize("data", [None, "somewhere"])
+def test_a_run_folders_study_can_be_run_again(tmp_path, data):
+    study = StudySpec(
+        backbones=("llama3", "gpt2"), data=data, seeds=(0, 3), weights={"gpt2": "random"}, command="bench run",
+        settings={"train": {"steps": 7}, "model": {"patch": (8, 8, 4)}, "data": {"overlap": 0.1}},
+    )  # fmt: skip
+    bind(study, tmp_path)
+    again = StudySpec(**load(tmp_path / "study.toml"))
+    assert again.fixed() == study.fixed()
+    assert (again.backbones, again.seeds, again.weights) == (study.backbones, study.seeds, study.weights)
 
 
 @pytest.mark.parametrize("name", ["../up", "a b", "ünï"])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import backbones
 from bench import plan, preflight
+from bench.listing import presence
 from bench.study import StudySpec
 from bench.trial import TrialJob, attempt
 from results import store
 from results.record import Status
+from tests.backbones import tiny
 
 SMALL = {
     "train": {"steps": 4, "epochs": 2},
@@ -99,6 +103,40 @@ def test_real_images_with_a_random_block_say_random(tiny_msd, tmp_path):
         ("none", "none", "none"),
         ("gpt2", "random", "random"),
     ]
+
+
+def test_a_pretrained_block_comes_with_its_twin_and_its_hash(tiny_msd, tmp_path):
+    row = backbones.get("gpt2")
+    checkpoint = tiny.write_checkpoint(tmp_path / "gpt2", row)
+    study = StudySpec(
+        backbones=("gpt2",), data=str(tiny_msd), weights={"gpt2": str(checkpoint)}, settings=SMALL,
+        out=str(tmp_path / "run"),
+    )  # fmt: skip
+    jobs = jobs_of(study)
+    assert [job.spec.control for job in jobs] == ["none", "pretrained", "random"]
+    assert len(jobs[1].spec.weights.sha256) == 64 and jobs[1].spec.weights.source == str(checkpoint)
+    assert presence(row) == "no"  # a path given for one study is not taken for the row's own weights in the next
+    records = [attempt(job, lambda entry, share: None) for job in jobs]
+    assert [record.status for record in records] == [Status.COMPLETE] * 3, [record.error for record in records]
+    assert records[1].cost["frozen_parameters"] == records[2].cost["frozen_parameters"] == 7087872
+    assert records[1].curve != records[2].curve
+
+
+def test_a_process_that_dies_after_its_record_leaves_it(study):
+    from bench import launch
+
+    (job,) = jobs_of(study)
+    record = attempt(job, lambda entry, share: None)
+    error = study.run / "error.txt"
+    error.write_text("The actor died")
+    died = SimpleNamespace(config={"key": job.spec.key}, error_file=str(error))
+    seen: list[tuple[str, float]] = []
+    watch = launch._Watch({job.spec.key: job}, lambda key, share: seen.append((key, share)))
+    watch.on_trial_error(0, [], died)
+    assert store.read(study.run) == [record] and seen == [(job.spec.key, 1.0)]
+    other = replace(job, spec=replace(job.spec, seed=9))
+    launch._Watch({job.spec.key: other}, lambda key, share: None).on_trial_error(0, [], died)
+    assert [r.error for r in store.failed(study.run)] == ["The actor died"]
 
 
 def test_other_data_under_the_same_name_is_refused(study, make_task, tmp_path):

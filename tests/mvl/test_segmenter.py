@@ -131,11 +131,11 @@ def test_upsampling_steps_undo_the_patch(patch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"width": 15}, "--width: 15 is not divisible by --heads 2"),
-        ({"attention": "local"}, "--attention: unknown value 'local'; known: global, hybrid"),
-        ({"patch": (4, 4)}, "--patch"),
+        ({"width": 15}, "model.width: 15 is not divisible by model.heads 2"),
+        ({"attention": "local"}, "model.attention: unknown value 'local'; known: global, hybrid"),
+        ({"patch": (4, 4)}, "model.patch"),
         ({"classes": 1}, "no foreground"),
-        ({"dropout": 1.0}, "--dropout"),
+        ({"dropout": 1.0}, "model.dropout"),
     ],
 )
 def test_settings_are_checked_when_they_are_made(changes, words):
