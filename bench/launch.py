@@ -25,6 +25,7 @@ import ray
 from ray import train as ray_train
 from ray import tune
 
+from backbones.weights import cache_dir
 from bench.study import StudyError
 from bench.trial import Report, TrialJob, attempt, record_failure, run_trial
 from results import store
@@ -40,6 +41,7 @@ logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by
 
 def start(cpus: int | None = None) -> str:
     """Start Ray on this machine, listening on 127.0.0.1; returns the dashboard's address."""
+    os.environ["BENCH_CACHE"] = str(cache_dir().resolve())  # workers inherit it, and stand in another folder
     context = ray.init(
         num_cpus=cpus or os.cpu_count(),
         include_dashboard=True,

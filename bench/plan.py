@@ -52,7 +52,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
     return TrialJob(
         spec=spec,
         info=info,
-        data=str(ground.root),
+        data=str(ground.root.resolve()),  # Ray's workers stand in another folder
         run=str(study.run.resolve()),
         backbone=arm.backbone,
         block=arm.block,

@@ -80,7 +80,7 @@ PRESETS: dict[str, Settings] = {
 }
 
 #: The phantom shows that the machinery works and nothing else, so it trains for less.
-PHANTOM_STEPS = 40
+PHANTOM_STEPS = 36
 
 
 def resolve(preset: str, overrides: Settings) -> Settings:

@@ -14,6 +14,7 @@ import pandas as pd
 import psutil
 import pytest
 
+REPOSITORY = Path(__file__).parents[2]
 COLUMNS = [
     *("task", "modality", "backbone", "control", "layer", "weights", "seed", "fold", "fraction", "case", "patient"),
     *("label", "tp", "fp", "fn", "tn", "dice", "jaccard", "precision", "accuracy"),
@@ -31,7 +32,10 @@ def command(data: Path, run: Path, *arguments: str) -> list[str]:
 
 
 def bench(data: Path, run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(command(data, run, *arguments), capture_output=True, text=True, timeout=280, check=False)
+    here = run.parent  # paths are given as people give them: relative to where they stand
+    line = command(Path(os.path.relpath(data, here)), Path(run.name), *arguments)
+    env = os.environ | {"BENCH_CACHE": os.path.relpath(os.environ["BENCH_CACHE"], here), "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False, cwd=here, env=env)
     assert "Traceback" not in done.stderr, done.stderr
     return done
 

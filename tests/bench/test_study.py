@@ -90,10 +90,10 @@ def test_a_run_folder_keeps_to_its_settings(tmp_path):
     check_bound(study, tmp_path)
     bind(study, tmp_path)
     check_bound(replace(study, backbones=("mistral",), seeds=(0, 1)), tmp_path)
-    with pytest.raises(StudyError, match=r"made with train.steps = 40, the command asks for 9; .* --out"):
+    with pytest.raises(StudyError, match=r"made with train.steps = 36, the command asks for 9; .* --out"):
         check_bound(replace(study, settings={"train": {"steps": 9}}), tmp_path)
     with pytest.raises(StudyError, match="made with data = 'phantom'"):
-        check_bound(replace(study, data=str(tmp_path), settings={"train": {"steps": 40}}), tmp_path)
+        check_bound(replace(study, data=str(tmp_path), settings={"train": {"steps": 36}}), tmp_path)
     (tmp_path / "study.toml").write_text("broken [")
     with pytest.raises(StudyError, match=r"study.toml: cannot be read"):
         check_bound(study, tmp_path)
