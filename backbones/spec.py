@@ -1,4 +1,4 @@
-"""One row of the registry: which LLM, which layer, under which licence, and the shape of its block."""
+"""One row of the registry: which LLM, which layer, under which licence, the shape of its block, and how it is run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,30 @@ class Package:
     member: str
     sha256: str
     parts: tuple[str, ...] = ()
+
+
+#: What a block may compute in.
+DTYPES = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """How a block is run; the same for every family, and for a block of any origin.
+
+    rotary: turn queries and keys by the tokens' places (off: attention knows no order, as MedVisionLlama has it).
+    causal: let a token see only itself and those before it (off: every token sees every token). dtype: what the
+    block's parameters are kept and multiplied in. checkpointing: compute the block again in the backward pass instead
+    of keeping its activations; changes memory and time, no number.
+    """
+
+    rotary: bool = False
+    causal: bool = False
+    dtype: str = "fp32"
+    checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ValueError(f"block.dtype: unknown value {self.dtype!r}; known: {', '.join(DTYPES)}")
 
 
 @dataclass(frozen=True)
