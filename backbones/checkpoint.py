@@ -35,7 +35,7 @@ class Folder:
         return (self.path / name).open("rb")
 
 
-def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     with closing(checkpoint.open(name)) as file:
         text = file.read()
     try:
@@ -50,7 +50,7 @@ def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 def _places(checkpoint: Checkpoint) -> dict[str, str]:
     """Tensor -> file. Names of files come from the checkpoint: they must not lead out of it."""
     try:
-        places = _json(checkpoint, INDEX).get("weight_map")
+        places = read_json(checkpoint, INDEX).get("weight_map")
     except FileNotFoundError:
         return _places_of_single(checkpoint)
     if not isinstance(places, dict) or not all(isinstance(value, str) for value in places.values()):
@@ -74,7 +74,7 @@ def _places_of_single(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _check_config(checkpoint: Checkpoint, spec: BackboneSpec) -> None:
     try:
-        found = _json(checkpoint, "config.json")
+        found = read_json(checkpoint, "config.json")
     except FileNotFoundError:
         return  # the tensors' shapes are checked in any case
     from backbones import architecture
