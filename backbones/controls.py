@@ -89,7 +89,11 @@ def build(
         # Small steps are lost in bf16: what learns is kept in fp32, and autocast multiplies it in bf16 all the same.
         return block.trainable(block.from_tensors(spec, layer, tensors, replace(options, dtype="fp32")))
     frozen = block.from_tensors(spec, layer, tensors, options)
-    return _with_lora(frozen, lora_rank, _own_seed(spec, seed)) if control == "lora" else frozen
+    if control == "lora":
+        from backbones.lora import with_lora
+
+        return with_lora(frozen, lora_rank, _own_seed(spec, seed))
+    return frozen
 
 
 def _identity(width: int) -> nn.Module:
@@ -98,17 +102,6 @@ def _identity(width: int) -> nn.Module:
     identity = nn.Identity()
     identity.width = width  # type: ignore[assignment]
     return identity
-
-
-def _with_lora(block: nn.Module, rank: int, seed: int) -> nn.Module:
-    """LoRA's first values come from the seed, and the global random state stays as it was."""
-    import torch
-
-    from backbones.lora import with_lora
-
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return with_lora(block, rank)
 
 
 def _kept(spec: BackboneSpec, layer: int) -> BlockFile:

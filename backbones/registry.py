@@ -13,8 +13,22 @@ from backbones.errors import PlugInError, UnknownBackbone
 from backbones.family import Family
 from backbones.spec import BackboneSpec
 
-#: The modules of the families; each has FAMILY (or FAMILIES, where two share a file) and ROWS.
-MODULES = ("backbones.llama", "backbones.mistral", "backbones.gpt2", "backbones.gemma")
+#: The modules of the families; each has FAMILY and ROWS.
+MODULES = (
+    "backbones.bert",
+    "backbones.biogpt",
+    "backbones.falcon",
+    "backbones.gemma",
+    "backbones.gemma2",
+    "backbones.gpt2",
+    "backbones.llama",
+    "backbones.mistral",
+    "backbones.opt",
+    "backbones.phi3",
+    "backbones.pythia",
+    "backbones.qwen2",
+    "backbones.qwen3",
+)
 
 #: Packages of third parties join through this group of entry points: each names a module like those above, which may
 #: leave FAMILY out where its rows are of a family that is there already.
@@ -51,7 +65,7 @@ def _where(point: EntryPoint) -> str:
 
 def _join(module: Any, where: str, rows: dict[str, BackboneSpec], families: dict[str, Family]) -> None:
     """Take in a module's families and rows; PlugInError for a name that is taken or that no file may have."""
-    for family in getattr(module, "FAMILIES", ()) or filter(None, [getattr(module, "FAMILY", None)]):
+    if (family := getattr(module, "FAMILY", None)) is not None:
         if family.name in families:
             raise PlugInError(f"{where}: the family name {family.name!r} is taken already")
         families[family.name] = family
