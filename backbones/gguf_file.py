@@ -51,7 +51,9 @@ def _dequantised(path: Path, name: str, stored: Stored) -> Any:
         data = np.memmap(path, np.uint8, "r", stored.start, shape)
         return gguf.quants.dequantize(data, kind)
     except (ValueError, KeyError, NotImplementedError) as error:
-        raise WeightsError(f"{path}: {name} cannot be read ({error}); get the file again, or as Q8_0 or F16") from error
+        raise WeightsError(
+            f"{path}: cannot be read as GGUF ({name}: {error}); get the file again, or one in Q8_0"
+        ) from error
 
 
 def read_layer(path: Path, spec: BackboneSpec, layer: int) -> dict[str, Raw]:

@@ -55,8 +55,7 @@ class Repository:
 
     def text(self, name: str) -> bytes:
         """A small file's content."""
-        file = RemoteFile(self, name)
-        return bytes(file.take(0, file.size))
+        return RemoteFile(self, name).download().read_bytes()
 
     def open(self, name: str) -> ByteSource:
         """A file of which parts are taken."""
@@ -66,6 +65,7 @@ class Repository:
         """A file of which all is needed: downloaded."""
         file = RemoteFile(self, name)
         self.say(f"{self.where}: downloading all of {name} ({file.size / 1e6:.0f} MB), as no part of it can be read")
+        self.meter.expect(file.size)
         return file.download()
 
     def look_up(self, name: str) -> Found:

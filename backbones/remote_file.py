@@ -66,13 +66,13 @@ class RemoteFile:
                     f"{self.repository.where}: the server sends no byte ranges; downloading all of {self.name} "
                     f"({self.size / 1e6:.0f} MB)"
                 )
+                self.repository.meter.expect(self.size)
                 self.local = LocalFile(self.download())
         return self.local.take(start, size)
 
     def download(self) -> Path:
         """The whole file, compared with the hash that the hub announces; WeightsError if it is another one."""
         path = self._part("whole")
-        self.repository.meter.expect(self.size)
         self._patiently(lambda wait: ranges.fetch_whole(self, path, wait, self.repository.meter))
         if SHA256.fullmatch(self.found.tag):
             with path.open("rb") as file:
