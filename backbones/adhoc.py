@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib
 import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from backbones import checkpoint, hub, registry
+from backbones import checkpoint, hub, hub_cache, registry
 from backbones.errors import WeightsError, WeightsMissing
 from backbones.family import DECISIVE, Family
+from backbones.shards import Checkpoint, Folder
 from backbones.spec import BackboneSpec
 
 #: What the licence column says of a checkpoint whose licence nobody has looked up.
@@ -21,17 +23,20 @@ def of_path(path: Path) -> BackboneSpec:
     """The row of a folder with a Hugging Face checkpoint, or of a .gguf file. WeightsError, WeightsMissing."""
     if path.suffix == ".gguf":
         return _spec(path.stem, _gguf_settings(path), str(path), repo="")
-    return _spec(path.resolve().name, _config(checkpoint.Folder(path)), str(path), repo="")
+    return _spec(path.resolve().name, _config(Folder(path)), str(path), repo="")
 
 
 def of_repository(repo: str) -> BackboneSpec:
     """The row of a repository on the hub: its config.json alone is read. WeightsError, WeightsMissing."""
     name = repo.rpartition("/")[2]
-    repository = hub.Repository(repo, "main", name)
-    return _spec(name, _config(repository), repository.where, repo=repo)
+    if (snapshot := hub_cache.snapshot(repo, "main")) and (snapshot[0] / "config.json").is_file():
+        return _spec(name, _config(Folder(snapshot[0])), str(snapshot[0]), repo=repo)
+    with tempfile.TemporaryDirectory(prefix="bench-config-") as parts:
+        repository = hub.Repository(repo, "main", name, Path(parts), lambda line: None)
+        return _spec(name, _config(repository), repository.where, repo=repo)
 
 
-def _config(source: checkpoint.Checkpoint) -> dict[str, Any]:
+def _config(source: Checkpoint) -> dict[str, Any]:
     try:
         return checkpoint.read_json(source, "config.json")
     except FileNotFoundError as error:

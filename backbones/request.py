@@ -9,8 +9,8 @@ from pathlib import Path
 
 from backbones import registry
 from backbones.errors import UnknownBackbone, WeightsMissing
+from backbones.sources import REPO_ID
 from backbones.spec import BackboneSpec
-from backbones.weights import REPO_ID
 
 _AT = re.compile(r"(?P<what>.+)@(?P<layer>\d+)")
 

@@ -93,13 +93,13 @@ def _blocks(found: Backbone, given: str | None, study: StudySpec, say: Say) -> d
     """The verified block file of each layer; none at all where a stand-in is to take their place."""
     spec, blocks = found.spec, dict[int, BlockFile]()
     for layer in found.layers:
-        block = weights.fetch(spec, layer, given, say, apart=True) if given else weights.find(spec, layer)
+        block = weights.fetch(spec, layer, given, say, apart=True) if given else _kept(spec, layer, say)
         if block is not None:
             weights.verify(spec, block)
             blocks[layer] = block
     missing = [layer for layer in found.layers if layer not in blocks]
     if missing and not (study.phantom and not blocks):
-        raise StudyError(_missing(spec, missing[0]))
+        raise StudyError(f"--backbones {spec.name}: {weights.missing_words(spec, missing[0])}")
     return blocks
 
 
@@ -125,12 +125,6 @@ def _without_weights(
     return spec, [text]
 
 
-def _missing(spec: BackboneSpec, layer: int) -> str:
-    by_hub = spec.gated and spec.package is None
-    gate = f" (accept the licence of {spec.repo} and set HF_TOKEN first)" if by_hub else ""
-    name = spec.name if layer == spec.layer else f"{spec.name}@{layer}"
-    return (
-        f"--backbones {name}: the weights of block {layer} are not here. What would work: "
-        f"`python -m bench weights fetch {name}`{gate}; --weights {spec.name}=PATH of a checkpoint; "
-        f"or, for a frozen random block, --weights {spec.name}=random"
-    )
+def _kept(spec: BackboneSpec, layer: int, say: Say) -> BlockFile | None:
+    """The block as it is in the cache, or as huggingface_hub has it on this machine; no network is touched."""
+    return weights.find(spec, layer) or (weights.from_local_cache(spec, layer, say) if spec.repo else None)
