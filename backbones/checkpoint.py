@@ -62,7 +62,7 @@ def _places(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _check_config(checkpoint: Checkpoint, spec: BackboneSpec) -> None:
     try:
-        found = readread_json(checkpoint, "config.json")
+        found = read_json(checkpoint, "config.json")
     except FileNotFoundError:
         return  # the tensors' shapes are checked in any case
     from backbones import architecture

@@ -1,4 +1,4 @@
-"""What several test folders share: a cache folder of their own, and a small task in the layout of MSD."""
+"""What several test folders share: cache folders of their own, and a small task in the layout of MSD."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BENCH_CACHE", str(folder))
+        patch.setenv("HF_HOME", str(folder / "hf_home"))
         yield folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder, which BENCH_CACHE names; the hub's own cache is empty too, and its switches are off."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("BENCH_CACHE", str(folder))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf_home"))
+    for name in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
 
 
 def write_task(
