@@ -31,15 +31,17 @@ class Faults:
     """What goes wrong. Counts go down by one each time; -1 is for ever.
 
     statuses: answers (status, headers) given first, by either server. drops: contents cut off half way. stalls:
-    contents that stop half way for `stall` seconds. expired: signed addresses that are refused. ranges: whether the
-    second server honours them. shifted: ranges are answered one byte off. tag: a sha256 announced instead of the true
-    one. token: what must be sent to the hub, as the repository is gated. moves: each answer is of another commit.
+    contents that stop half way for `stall` seconds. above: drops and stalls are for contents of more bytes alone.
+    expired: signed addresses that are refused. ranges: whether ranges are honoured. shifted: they are answered one
+    byte off. tag: a sha256 announced instead of the true one. token: what must be sent to the hub, as the repository
+    is gated. moves: each answer is of another commit.
     """
 
     statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
     drops: int = 0
     stalls: int = 0
     stall: float = 1.0
+    above: int = 0
     expired: int = 0
     ranges: bool = True
     shifted: bool = False
@@ -186,7 +188,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def pour_file(self, path: Path, start: int, end: int) -> None:
         with self.hub.lock:
-            drop, stall = self.hub.faults.due("drops"), self.hub.faults.due("stalls")
+            exposed = end - start > self.hub.faults.above
+            drop, stall = (exposed and self.hub.faults.due(name) for name in ("drops", "stalls"))
         half = start + (end - start) // 2
         with path.open("rb") as file:
             file.seek(start)
