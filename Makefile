@@ -1,10 +1,11 @@
 # make demo    the suite on generated data: installs, runs 30 trials, writes a report
 # make test    the fast tests
 # make check   lint, types, import rules and fast tests
+# make speed   how fast it is, beside named peers (about SPEEDMIN minutes)
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check lint clean
+.PHONY: demo test check lint speed clean
 
 demo: .venv/installed
 	$(BIN)/python -m bench run --backbones llama3,mistral
@@ -14,6 +15,9 @@ test: .venv/installed-test
 
 check: lint
 	$(BIN)/python -m pytest
+
+speed: .venv/installed-test
+	$(BIN)/python -m tests.speed
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

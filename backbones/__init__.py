@@ -5,6 +5,6 @@ What is imported here is light; torch comes with `backbones.block` and with `con
 
 from backbones.controls import stand_in
 from backbones.errors import UnknownBackbone
-from backbones.registry import block_parameters, get, names
+from backbones.registry import block_parameters, get, has_rotary, names
 
-__all__ = ["UnknownBackbone", "block_parameters", "get", "names", "stand_in"]
+__all__ = ["UnknownBackbone", "block_parameters", "get", "has_rotary", "names", "stand_in"]

@@ -107,6 +107,11 @@ def families() -> list[Family]:
     return [found for _, found in sorted(_catalogue()[1].items())]
 
 
+def has_rotary(spec: BackboneSpec) -> bool:
+    """Whether the backbone tells places apart inside its block, by a rotary embedding."""
+    return bool(family(spec).rotary)
+
+
 def block_parameters(spec: BackboneSpec) -> int:
     """Parameters of one block, from its sizes alone."""
     return family(spec).parameters(family(spec).shape(spec.config))

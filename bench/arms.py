@@ -12,6 +12,8 @@ from backbones.request import Backbone, parse, resolve
 from backbones.spec import BackboneSpec
 from backbones.weights import BlockFile
 from bench.study import StudyError, StudySpec
+from mvl.config import SegmenterConfig
+from mvl.matched import KINDS, Matched
 from results.record import Weights
 
 #: What each control is that reads no weights, in the words of the record.
@@ -70,6 +72,8 @@ def find_arms(study: StudySpec, say: Say, problems: list[str]) -> tuple[tuple[Ar
 def _arms_of(found: Backbone, study: StudySpec, say: Say, notices: list[str]) -> list[Arm]:
     """The pre-trained block at each layer with the controls that read it, then the controls that need no weights."""
     spec, wanted = found.spec, study.wanted_controls
+    if study.resolved()["block"]["rotary"] and not backbones.has_rotary(spec):
+        raise StudyError(f"--rotary: backbone {spec.name!r} has no rotary embedding; leave it out of this study")
     given = study.weights.get(spec.name, study.weights.get("*")) or found.source
     arms: list[Arm] = []
     blocks = {} if given == "random" else _blocks(found, given, study, say)
@@ -85,8 +89,28 @@ def _arms_of(found: Backbone, study: StudySpec, say: Say, notices: list[str]) ->
     if not blocks:
         spec, left = _without_weights(spec, given, study, arms, made)
         notices += left
-    arms += [Arm(spec, name, Weights(name, _MADE[name])) for name in made]
+    unmatched = _unmatched(spec, study, made)
+    notices += unmatched.values()
+    arms += [Arm(spec, name, Weights(name, _MADE[name])) for name in made if name not in unmatched]
     return arms
+
+
+def _unmatched(spec: BackboneSpec, study: StudySpec, made: list[str]) -> dict[str, str]:
+    """The controls of capacity that no size fits, and why; an error where one was asked for by name."""
+    import torch
+
+    config, left = SegmenterConfig.of(study.resolved()["model"] | {"channels": 1, "classes": 2}), dict[str, str]()
+    for name in made:
+        if name not in KINDS:
+            continue
+        try:
+            with torch.device("meta"):
+                Matched(name, spec.width).build(config)
+        except ValueError as error:
+            if "all" not in study.controls:
+                raise StudyError(f"{spec.name}: {error}") from error
+            left[name] = f"{spec.name}: left out {name}: {error}"
+    return left
 
 
 def _blocks(found: Backbone, given: str | None, study: StudySpec, say: Say) -> dict[int, BlockFile]:

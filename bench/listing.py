@@ -14,13 +14,14 @@ from backbones.spec import BackboneSpec
 
 def backbones_table(console: Console) -> None:
     """A row a backbone, and whether its block is here."""
-    table = Table("name", "family", "width", "layers", "layer", "block parameters", "licence", "gated", "block here")
+    table = Table(*("name", "family", "width", "layers", "block parameters", "licence", "gated", "block here", "size"))
     for spec in map(backbones.get, backbones.names()):
-        size = f"{backbones.block_parameters(spec):,}"
-        numbers = [str(value) for value in (spec.width, spec.layers, spec.layer)]
+        numbers = [str(value) for value in (spec.width, spec.layers)]
         gated = "yes" if spec.gated else "no"
-        table.add_row(spec.name, spec.family, *numbers, size, spec.licence, gated, presence(spec))
+        parameters = f"{backbones.block_parameters(spec):,}"
+        table.add_row(spec.name, spec.family, *numbers, parameters, spec.licence, gated, presence(spec), size_of(spec))
     console.print(table)
+    console.print("size: that of the block's file; with ~, what 16 bits a parameter would take where it is not here")
 
 
 def tasks_table(data: Path | None, console: Console) -> None:
@@ -36,6 +37,20 @@ def tasks_table(data: Path | None, console: Console) -> None:
     for task in tasks:
         table.add_row(task.name, task.modality, ", ".join(task.channels), ", ".join(task.labels), str(task.training))
     console.print(table)
+
+
+def size_of(spec: BackboneSpec) -> str:
+    """Bytes of the block's file, or an estimate of what is to be fetched."""
+    try:
+        kept = weights.find(spec, spec.layer)
+    except weights.WeightsError:
+        kept = None
+    return megabytes(kept.path.stat().st_size) if kept else f"~{megabytes(2 * backbones.block_parameters(spec))}"
+
+
+def megabytes(size: int) -> str:
+    """`436 MB`, `7.1 MB`."""
+    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.1f} MB"
 
 
 def presence(spec: BackboneSpec) -> str:

@@ -1,4 +1,4 @@
-"""What the looking commands print: plan, status, check, weights. Nothing here runs a trial."""
+"""What the looking commands print: plan, status, check. Nothing here runs a trial."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from rich.console import Console
 from rich.table import Table
 
 import backbones
-from backbones import weights
 from bench import plan, preflight
 from bench.run import arm_of
 from bench.study import StudyError, StudySpec, check_bound
@@ -94,27 +93,3 @@ def show_check(folder: Path, tasks: tuple[str, ...], console: Console) -> int:
     for problem in problems:
         console.print(f"problem: {problem}", highlight=False, markup=False)
     return int(bool(problems))
-
-
-def fetch_weights(names: tuple[str, ...], source: str | None, console: Console) -> None:
-    """One layer of each backbone into the block cache; names are checked before the first download."""
-    for spec in [backbones.get(name) for name in names]:
-        block = weights.fetch(
-            spec, source=source, progress=lambda line: console.print(line, highlight=False, markup=False)
-        )
-        console.print(f"{spec.name}: block {block.layer} of {block.source}, sha256 {block.sha256[:12]}: {block.path}")
-
-
-def show_weights(console: Console) -> None:
-    """A row for each backbone whose block is in the cache."""
-    table = Table("name", "block", "source", "sha256", "licence", "size")
-    for spec in map(backbones.get, backbones.names()):
-        try:
-            block = weights.find(spec, spec.layer)
-        except weights.WeightsError as error:
-            table.add_row(spec.name, str(spec.layer), str(error), "damaged", spec.licence, "")
-            continue
-        if block is not None:
-            size = f"{block.path.stat().st_size / 1e6:.1f} MB"
-            table.add_row(spec.name, str(block.layer), block.source, block.sha256[:12], block.licence, size)
-    console.print(table)

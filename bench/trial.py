@@ -137,7 +137,7 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
     """The segmenter of one arm. What all arms share starts from the same values: the seed's own."""
     import torch
 
-    from mvl.matched import Matched
+    from mvl.matched import KINDS, Matched
     from mvl.model import Segmenter
 
     spec = job.spec
@@ -145,7 +145,7 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
     if spec.control == "none":
         return Segmenter(config)
     assert job.backbone is not None, "every arm but the baseline is of a backbone"
-    if spec.control in ("mlp", "depth"):
+    if spec.control in KINDS:
         return Segmenter(config, matched=Matched(spec.control, job.backbone.width))
     settings = dict(spec.block)
     rank = settings.pop("lora_rank")

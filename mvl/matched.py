@@ -30,13 +30,13 @@ class Matched:
     def build(self, config: SegmenterConfig) -> nn.Module:
         """The module: (B, N, D) and the grid to (B, N, D). ValueError where no size comes within TOLERANCE."""
         wanted = adapter_parameters(config, self.width)
-        module = {"mlp": MatchedMLP, "depth": MatchedDepth}[self.kind](config, wanted)
+        module = KINDS[self.kind](config, wanted)
         found = trainable_parameters(module)
         if abs(found - wanted) > TOLERANCE * wanted:
             raise ValueError(
                 f"--controls {self.kind}: the arm trains {wanted:,} parameters around its block, and the nearest "
-                f"{self.kind} of width {config.width} has {found:,}; leave out {self.kind}, or use a larger "
-                "model.mapper_lora (0 trains the mappers whole)"
+                f"{self.kind} has {found:,} at model.width {config.width}; leave out {self.kind}, or use a smaller "
+                "model.width, or model.mapper_lora 0, which trains the mappers whole"
             )
         return module
 
@@ -90,3 +90,7 @@ class MatchedDepth(nn.Module):
         for block in self.blocks:
             x_BND = block(x_BND, grid)
         return x_BND
+
+
+#: What can be matched, by the names that records use.
+KINDS: dict[str, type[MatchedMLP] | type[MatchedDepth]] = {"mlp": MatchedMLP, "depth": MatchedDepth}

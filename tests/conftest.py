@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-# Set before torch is imported. What tests compute is tiny: two threads wait for each other longer than they work, and far
-# longer still where another process wants a core. Processes that tests start inherit it.
+# Set before torch is imported. What tests compute is tiny: two threads wait for each other longer than they work, and
+# far longer where another process wants a core. Processes that tests start inherit it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

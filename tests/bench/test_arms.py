@@ -36,7 +36,9 @@ def names(study: StudySpec) -> list[tuple[str, int | None]]:
 
 
 def study(checkpoint, *controls: str, **changes) -> StudySpec:
-    fields = {"backbones": (str(checkpoint),), "data": "somewhere"} | ({"controls": controls} if controls else {})
+    fields = {"backbones": (str(checkpoint),), "data": "somewhere", "settings": SMALL} | (
+        {"controls": controls} if controls else {}
+    )
     return StudySpec(**(fields | changes))
 
 
@@ -77,11 +79,15 @@ def test_what_reads_no_weights_says_so(checkpoint):
 def test_the_phantom_leaves_out_what_needs_weights_and_says_so():
     problems: list[str] = []
     arms, notices = find_arms(StudySpec(backbones=("llama3",), controls=("all",)), lambda line: None, problems)
-    assert [arm.control for arm in arms] == ["none", "stand-in", "identity", "mlp", "depth"] and not problems
+    assert [arm.control for arm in arms] == ["none", "stand-in", "identity", "mlp"] and not problems
     assert {arm.backbone.width for arm in arms[2:]} == {64}  # the stand-in's, not that of the real model
-    assert notices == (
-        "llama3: left out shuffled, trainable, lora, which need pre-trained weights: its weights are not here",
+    unread, unmatched = notices
+    assert (
+        unread == "llama3: left out shuffled, trainable, lora, which need pre-trained weights: its weights are not here"
     )
+    assert unmatched.startswith("llama3: left out depth: --controls depth: the arm trains 8,")
+    with pytest.raises(StudyError, match="llama3: --controls depth: the arm trains"):
+        arms_of(StudySpec(backbones=("llama3",), controls=("depth",)))
 
 
 def test_a_control_that_cannot_be_is_an_error_where_it_was_asked_for_by_name():
@@ -119,7 +125,7 @@ def test_two_checkpoints_of_one_name_are_refused(checkpoint, tmp_path):
 
 def test_every_control_trains_and_is_scored(checkpoint, tiny_msd, tmp_path):
     """At tiny size, without Ray; the mappers learn by LoRA in one half of the arms' studies."""
-    asked = study(checkpoint, "all", data=str(tiny_msd), settings=SMALL, out=str(tmp_path / "run"))
+    asked = study(checkpoint, "all", data=str(tiny_msd), out=str(tmp_path / "run"))
     jobs = jobs_of(asked)
     records = [attempt(job, lambda entry, share: None) for job in jobs]
     assert [record.status for record in records] == [Status.COMPLETE] * len(jobs), [r.error for r in records]
@@ -138,7 +144,7 @@ def test_every_control_trains_and_is_scored(checkpoint, tiny_msd, tmp_path):
 
 @pytest.mark.parametrize("control", ["pretrained", "trainable", "lora", "random", "identity", "mlp"])
 def test_all_arms_start_from_the_same_shared_values(checkpoint, tiny_msd, tmp_path, control):
-    asked = study(checkpoint, "all", data=str(tiny_msd), settings=SMALL, out=str(tmp_path / "run"))
+    asked = study(checkpoint, "all", data=str(tiny_msd), out=str(tmp_path / "run"))
     by_name = {job.spec.control: job for job in jobs_of(asked)}
     models = {name: build_segmenter(by_name[name], SegmenterConfig.of(by_name[name].spec.model))
               for name in ("none", control)}  # fmt: skip

@@ -13,6 +13,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from tests.backbones import tiny
+
 HEAVY = ("torch", "transformers", "ray", "deepspeed", "monai", "pandas", "matplotlib")
 
 
@@ -39,9 +41,9 @@ def test_help_and_lists_import_nothing_heavy(arguments):
 def test_every_command_has_help_with_an_example():
     from bench.cli import cli
 
-    for name, command in cli.commands.items():
+    for command in cli.commands.values():
         for part in [command, *getattr(command, "commands", {}).values()]:
-            if not hasattr(part, "commands") and (name, part.name) != ("weights", "list"):
+            if not hasattr(part, "commands"):
                 assert "python -m bench" in (part.epilog or ""), part.name
 
 
@@ -174,3 +176,48 @@ def test_doctor_looks_at_everything(tiny_msd):
     assert done.returncode == 0, done.stdout + done.stderr
     for word in ("torch", "cores", "GPUs", "phantom", "Task99_Tiny", "blocks here", "cannot be reached"):
         assert word in done.stdout
+
+
+def test_weights_are_fetched_listed_verified_and_found_damaged(tmp_path):
+    """A checkpoint folder that the registry does not know goes the whole way, without network."""
+    folder = tiny.write_checkpoint(tmp_path / "Little", tiny.spec("gpt2"))
+    cache = {"BENCH_CACHE": str(tmp_path / "cache")}
+    done = bench("weights", "fetch", "--offline", f"{folder}@11", **cache)
+    assert done.returncode == 0 and "little: block 11 of" in done.stdout, done.stdout + done.stderr
+    listed = bench("weights", "list", **cache)
+    assert listed.returncode == 0 and "little" in listed.stdout and "damaged" not in listed.stdout
+    assert "1 of 1 blocks are good" in bench("weights", "verify", **cache).stdout
+
+    (path,) = (tmp_path / "cache").rglob("*.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-9] ^= 1
+    path.write_bytes(data)
+    done = bench("weights", "verify", "little", **cache)
+    assert done.returncode == 1 and "0 of 1 blocks are good" in done.stdout and str(path) in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["weights", "fetch", "smolm2"], "did you mean 'smollm2'"),
+        (["weights", "fetch", "smollm2@30"], "layers 0 to 29, not 30"),
+        (["weights", "fetch", "--offline", "smollm2"], "HF_HUB_OFFLINE is set"),
+        (["weights", "verify", "nobody"], "no block of 'nobody' is here"),
+        (["plan", "--backbones", "gpt2", "--controls", "suffled"], "did you mean 'shuffled'"),
+        (["plan", "--backbones", "gpt2", "--block-dtype", "fp8"], "block.dtype: unknown value 'fp8'"),
+        (["plan", "--backbones", "gpt2", "--rotary"], "has no rotary embedding"),
+    ],
+)
+def test_wrong_requests_for_blocks_are_one_line(tmp_path, arguments, words):
+    done = bench(*arguments, BENCH_CACHE=str(tmp_path))
+    assert done.returncode == 2 and words in done.stderr, done.stderr + done.stdout
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+
+
+def test_block_settings_and_mapper_lora_reach_the_plan(tiny_msd, tmp_path):
+    out = tmp_path / "run"
+    flags = ["--block-dtype", "bf16", "--causal", "--mapper-lora", "4", "--controls", "mlp"]
+    done = bench(
+        "plan", "--backbones", "gpt2", "--weights", "random", "--data", str(tiny_msd), "--out", str(out), *flags
+    )
+    assert done.returncode == 0 and "gpt2 (matched MLP)" in done.stdout, done.stdout + done.stderr

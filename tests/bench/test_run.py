@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -31,10 +33,13 @@ def command(data: Path, run: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "bench", "run", *fixed, *SMALL, *arguments]
 
 
-def bench(data: Path, run: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def bench(data: Path, run: Path, *arguments: str, path: Sequence[Path] = ()) -> subprocess.CompletedProcess[str]:
     here = run.parent  # paths are given as people give them: relative to where they stand
     line = command(Path(os.path.relpath(data, here)), Path(run.name), *arguments)
-    env = os.environ | {"BENCH_CACHE": os.path.relpath(os.environ["BENCH_CACHE"], here), "PYTHONPATH": str(REPOSITORY)}
+    env = os.environ | {
+        "BENCH_CACHE": os.path.relpath(os.environ["BENCH_CACHE"], here),
+        "PYTHONPATH": os.pathsep.join(map(str, [REPOSITORY, *path])),
+    }
     done = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False, cwd=here, env=env)
     assert "Traceback" not in done.stderr, done.stderr
     return done
@@ -131,3 +136,14 @@ def test_two_workers_a_trial_score_as_one_does(tiny_msd, tmp_path):
     frames = [pd.read_csv(run / "results.csv") for run in (one, two)]
     assert (frames[0]["case"] == frames[1]["case"]).all()
     assert (frames[0]["dice"].fillna(-1) - frames[1]["dice"].fillna(-1)).abs().max() < 0.02
+
+
+def test_a_package_of_a_third_party_adds_a_backbone_that_runs(tiny_msd, tmp_path):
+    """The package in examples/, installed by pip as any other, and found by the command and by Ray's workers."""
+    source, site = tmp_path / "plug_in", tmp_path / "site"
+    shutil.copytree(REPOSITORY / "examples" / "plug_in", source)
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*install, "--target", str(site), str(source)], check=True, capture_output=True)
+    done = bench(tiny_msd, tmp_path / "run", "--backbones", "my-gpt2", path=[site])
+    assert done.returncode == 0 and "2 of 2 trials complete" in done.stdout, done.stdout + done.stderr
+    assert set(pd.read_csv(tmp_path / "run" / "results.csv")["backbone"]) == {"none", "my-gpt2"}

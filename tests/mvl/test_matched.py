@@ -51,7 +51,7 @@ def test_the_count_is_that_of_the_adapter_itself(lora, width, block_width):
 
 
 def test_what_cannot_be_matched_is_refused_by_the_flags_name():
-    with pytest.raises(ValueError, match=r"--controls depth: .* leave out depth, or use a larger model.mapper_lora"):
+    with pytest.raises(ValueError, match=r"--controls depth: .* leave out depth, or use a smaller"):
         tiny_with(Matched("depth", 64), mapper_lora=1)
 
 
