@@ -33,8 +33,8 @@ class Faults:
     statuses: answers (status, headers) given first, by either server. drops: contents cut off half way. stalls:
     contents that stop half way for `stall` seconds. above: drops and stalls are for contents of more bytes alone.
     expired: signed addresses that are refused. ranges: whether ranges are honoured. shifted: they are answered one
-    byte off. compressed: contents say that they are. tag: a sha256 announced instead of the true one. token: what must be sent to the hub, as the repository
-    is gated. moves: each answer is of another commit.
+    byte off. compressed: contents say that they are. tag: a sha256 announced instead of the true one. token: what
+    must be sent to the hub, as the repository is gated. moves: each answer is of another commit.
     """
 
     statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
