@@ -74,9 +74,9 @@ def layer_names(spec: BackboneSpec, layer: int, tensors: list[str]) -> dict[str,
     """The checkpoint's names of one layer's tensors -> the block's own; empty if there are none."""
     family = registry.family(spec)
     for prefix in (pattern.format(i=layer) for pattern in family.prefixes):
-        found = {name: name[len(prefix) :] for name in tensors if name.startswith(prefix)}
+        found = {name: family.own_name(name.removeprefix(prefix)) for name in tensors if name.startswith(prefix)}
         if found:
-            return {name: own for name, own in found.items() if own not in family.ignored}
+            return {name: own for name, own in found.items() if own is not None}
     return {}
 
 

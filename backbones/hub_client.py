@@ -135,6 +135,10 @@ def stream(found: Found, start: int, end: int) -> Iterator[bytes]:
         get_session().stream("GET", found.location, headers=headers, follow_redirects=True, timeout=TIMEOUT) as answer,
     ):
         hf_raise_for_status(answer)
+        if answer.headers.get("Content-Encoding", "identity") != "identity":
+            raise WeightsError(
+                f"{found.location}: sends its content compressed, though told not to; try another mirror"
+            )
         if answer.status_code == 206:
             _check_range(found, answer.headers, start, end)
         elif not whole:

@@ -65,7 +65,7 @@ def load(spec: BackboneSpec, block: BlockFile) -> dict[str, Tensor]:
 
 def read(spec: BackboneSpec, layer: int, path: str | Path) -> dict[str, Tensor]:
     """The tensors of one layer straight from a checkpoint folder or a .gguf file; nothing is kept in the cache."""
-    job = Job(spec, _checked(spec, layer), Path(), lambda line: None)
+    job = Job(spec, _checked(spec, layer), Path(), _silent)
     return _tensors(sources.from_path(job, Path(path).expanduser())[0])
 
 
@@ -100,8 +100,9 @@ def fetch(
     """
     layer = _checked(spec, layer)
     path = block_file.path_of(spec, layer, str(source) if apart else "")
-    with _locked(path) as work:
-        job = Job(spec, layer, work, progress or (lambda line: None), on_bytes)
+    say = progress or _silent
+    with _locked(path, say) as work:
+        job = Job(spec, layer, work, say, on_bytes)
         if kept := _kept(job, path, source):
             return kept
         return _keep(path, job, sources.read(job, source))
@@ -115,12 +116,17 @@ def from_local_cache(spec: BackboneSpec, layer: int | None = None, progress: Say
     """
     layer = _checked(spec, layer)
     path = block_file.path_of(spec, layer)
-    with _locked(path) as work:
+    say = progress or _silent
+    with _locked(path, say) as work:
         if kept := _intact(spec, layer, path):
             return kept
-        job = Job(spec, layer, work, progress or (lambda line: None))
+        job = Job(spec, layer, work, say)
         found = sources.from_hub_cache(job, spec.repo)
         return _keep(path, job, found) if found else None
+
+
+def _silent(line: str) -> None:
+    """For callers that want no progress."""
 
 
 def _checked(spec: BackboneSpec, layer: int | None) -> int:
@@ -131,21 +137,28 @@ def _checked(spec: BackboneSpec, layer: int | None) -> int:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[Path]:
+def _locked(path: Path, say: Say) -> Iterator[Path]:
     """Alone with one block's file; yields the folder for what is on its way, which stays only if it can be resumed."""
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_suffix(".partial")
-    with FileLock(f"{path}.lock"):
-        try:
-            yield work
-        except Interrupted:
-            raise
-        except WeightsError:
-            shutil.rmtree(work, ignore_errors=True)  # of no use to another try
-            raise
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        say(f"{path.stem}: waiting for another process that is at this block")
+        lock.acquire()
+    try:
+        yield work
         shutil.rmtree(work, ignore_errors=True)
+    except Interrupted:
+        raise
+    except WeightsError:
+        shutil.rmtree(work, ignore_errors=True)  # of no use to another try
+        raise
+    finally:
+        lock.release()
 
 
 def _intact(spec: BackboneSpec, layer: int, path: Path) -> BlockFile | None:

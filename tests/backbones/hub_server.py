@@ -33,8 +33,8 @@ class Faults:
     statuses: answers (status, headers) given first, by either server. drops: contents cut off half way. stalls:
     contents that stop half way for `stall` seconds. above: drops and stalls are for contents of more bytes alone.
     expired: signed addresses that are refused. ranges: whether ranges are honoured. shifted: they are answered one
-    byte off. tag: a sha256 announced instead of the true one. token: what must be sent to the hub, as the repository
-    is gated. moves: each answer is of another commit.
+    byte off. compressed: contents say that they are. tag: a sha256 announced instead of the true one. token: what
+    must be sent to the hub, as the repository is gated. moves: each answer is of another commit.
     """
 
     statuses: list[tuple[int, dict[str, str]]] = field(default_factory=list)
@@ -45,6 +45,7 @@ class Faults:
     expired: int = 0
     ranges: bool = True
     shifted: bool = False
+    compressed: bool = False
     tag: str = ""
     token: str = ""
     moves: bool = False
@@ -171,6 +172,7 @@ class Handler(BaseHTTPRequestHandler):
         """The file, or the range of it that was asked for, with the faults that are due."""
         size, faults = path.stat().st_size, self.hub.faults
         start, end, status = 0, size, 200
+        headers = headers | ({"Content-Encoding": "gzip"} if faults.compressed else {})
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked and faults.ranges:
             start, end, status = int(asked[1]), min(int(asked[2]) + 1, size), 206

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 
 from backbones import safetensors_file, weights
 from backbones.safetensors_file import Raw
@@ -46,6 +47,21 @@ def test_many_processes_at_once(cache, tmp_path):
     assert len(kept) == 1
     assert_same_output(ROW, kept.pop())
     assert {path.suffix for path in (cache / "blocks").iterdir()} == {".safetensors", ".lock"}
+
+
+def test_who_must_wait_is_told(cache, tmp_path):
+    source = tiny.write_checkpoint(tmp_path / "c", ROW)
+    lines: list[str] = []
+    (cache / "blocks").mkdir(parents=True)
+    lock = FileLock(cache / "blocks" / "gpt2-11.safetensors.lock")
+
+    def say(line: str) -> None:
+        lines.append(line)
+        lock.release()
+
+    with lock:
+        weights.fetch(ROW, source=source, progress=say)
+    assert "waiting for another process" in lines[0]
 
 
 def test_what_lies_in_the_cache(cache, tmp_path):

@@ -196,6 +196,12 @@ def test_an_answer_for_other_bytes_is_refused(hub, cache):
     assert leftovers(cache) == []
 
 
+def test_a_compressed_answer_is_refused(hub):
+    hub.faults.compressed = True
+    with pytest.raises(weights.WeightsError, match="compressed, though told not to"):
+        weights.fetch(ROW)
+
+
 def test_a_repository_that_changes_while_it_is_read(hub):
     hub.faults.moves = True
     with pytest.raises(weights.WeightsError, match="while it was read; try again"):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import backbones
-from backbones import controls, safetensors_file, weights
+from backbones import controls, registry, safetensors_file, weights
 from backbones.byte_source import LocalFile
 from backbones.spec import Package
 from backbones.torch_bytes import as_tensor
@@ -91,8 +91,9 @@ def test_tensors_in_between_are_not_read(tmp_path):
 
 def write_pickles(folder, row, sharded, seed=0, **options):
     """The row's layer as pytorch_model.bin, or as two of them with an index."""
-    state = {f"model.layers.{row.layer}.{name}": tensor for name, tensor in tiny.tensors(row, seed=seed).items()}
-    state |= {"lm_head.weight": torch.ones(64), "model.layers.0.mlp.up_proj.weight": torch.ones(9)}
+    prefix = registry.family(row).prefixes[0]
+    state = {prefix.format(i=row.layer) + name: tensor for name, tensor in tiny.tensors(row, seed=seed).items()}
+    state |= {"lm_head.weight": torch.ones(64), prefix.format(i=0) + "mlp.weight": torch.ones(9)}
     folder.mkdir(exist_ok=True)
     if not sharded:
         torch.save(state, folder / "pytorch_model.bin", **options)
@@ -111,6 +112,32 @@ def write_pickles(folder, row, sharded, seed=0, **options):
 def test_pickles_give_the_same_output(sharded, options, cache, tmp_path):
     row = tiny.spec("mistral")
     assert_same_output(row, weights.fetch(row, source=write_pickles(tmp_path / "c", row, sharded, **options)))
+
+
+@every_row
+def test_every_source_gives_the_same_bytes(name, cache, tmp_path):
+    row = tiny.spec(name)
+    expected = weights.fetch(row, source=tiny.write_checkpoint(tmp_path / "sharded", row)).sha256
+    assert weights.fetch(row, source=write_pickles(tmp_path / "pickle", row, False)).sha256 == expected
+    state = torch.load(tmp_path / "pickle" / "pytorch_model.bin")
+    (tmp_path / "pickle" / "pytorch_model.bin").rename(tmp_path / "pickle" / "old.bin")
+    save_file(state, tmp_path / "pickle" / "model.safetensors")
+    assert weights.fetch(row, source=tmp_path / "pickle").sha256 == expected
+
+
+@pytest.mark.parametrize("as_pickle", [False, True])
+def test_old_names_of_tensors(as_pickle, cache, tmp_path):
+    row = tiny.spec("bert-base")
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    state = {f"bert.encoder.layer.{row.layer}.{name}": tensor for name, tensor in tiny.tensors(row).items()}
+    for now, then in old.items():
+        state = {name.replace(now, then): tensor for name, tensor in state.items()}
+    (tmp_path / "c").mkdir()
+    if as_pickle:
+        torch.save(state, tmp_path / "c" / "pytorch_model.bin")
+    else:
+        save_file(state, tmp_path / "c" / "model.safetensors")
+    assert_same_output(row, weights.fetch(row, source=tmp_path / "c"))
 
 
 class Harmful:
