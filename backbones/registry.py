@@ -109,4 +109,4 @@ def families() -> list[Family]:
 
 def block_parameters(spec: BackboneSpec) -> int:
     """Parameters of one block, from its sizes alone."""
-    return family(spec).parameters(family(spec).shape(spec.config))
+    return family(spec).parameters(family(spec).shape(spec.config), spec.config)

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel
 
 import backbones
-from backbones import architecture, block, controls, family, gemma, gpt2, registry
+from backbones import architecture, block, controls, falcon, family, gemma, gpt2, registry
 from backbones.family import Shape
 from backbones.spec import BackboneSpec, BlockOptions
 
@@ -111,6 +111,7 @@ def _interleaved(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
 #: What undoes a converter -> what the converter of llama.cpp does to a tensor of transformers.
 CONVERTERS = {
     family.as_stored: lambda name, array, shape: array,
+    falcon.of_one_head: lambda name, array, shape: array,
     family.unpermuted: _interleaved,
     gpt2.input_first: lambda name, array, shape: array.T if array.ndim == 2 else array,
     gemma.norms_from_zero: lambda name, array, shape: array + 1 if name.endswith("norm.weight") else array,
