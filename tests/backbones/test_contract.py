@@ -103,7 +103,7 @@ def test_is_deterministic_and_forgets_what_it_saw_before(name):
 def layer_in_its_model(row) -> tuple[nn.Module, Tensor, Tensor, dict]:
     """A layer of transformers' own model, what came in and out as the model ran, and its other arguments."""
     model = tiny.reference_model(row)
-    layer, seen = tiny.layers(model, row)[row.layer], {}
+    layer, seen = tiny.layers(model)[row.layer], {}
 
     def keep(module, args, kwargs, output):
         named = {"hidden_states": args[0]} | kwargs if args else dict(kwargs)
