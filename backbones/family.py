@@ -12,8 +12,7 @@ from typing import Any
 
 #: Settings that change what a block computes. A checkpoint's config.json must agree with the row in all of them.
 #: Partial rotary embeddings have their share in rope_parameters. The sliding window is not among them: our mask is
-#: full, as the tokens are voxels and not a text. Nor is Falcon's num_kv_heads, which multi_query overrules: a wrong
-#: one shows in the tensors' shapes.
+#: full, as the tokens are voxels and not a text.
 DECISIVE = (
     "activation",
     "activation_function",
@@ -44,6 +43,7 @@ DECISIVE = (
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
+    "num_kv_heads",
     "num_ln_in_parallel_attn",
     "parallel_attn",
     "query_pre_attn_scalar",
@@ -79,13 +79,19 @@ def as_stored(name: str, array: Any, shape: Shape) -> Any:
     return array
 
 
+def as_stated(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings as they are: most classes take them at their word."""
+    return config
+
+
 @dataclass(frozen=True)
 class Family:
     """The quirks of one architecture.
 
     module: the transformers module; configuration, model, layer and rotary: its classes (rotary empty for none), model
     being the one that initialises weights. attention: the kernel, `sdpa` where the layer may take it, else `eager`.
-    keys: setting of the configuration -> field of Shape. parameters: parameters of one block.
+    keys: setting of the configuration -> field of Shape. taken: the settings with those replaced that the
+    configuration's class takes otherwise than they say. parameters(shape, config): parameters of one block.
 
     In checkpoints: prefixes, where layer i may lie; ignored, entries of a layer that are no weights; renamed, how a
     tensor's name ended once -> how it ends now.
@@ -102,7 +108,8 @@ class Family:
     layer: str
     rotary: str
     keys: Mapping[str, str]
-    parameters: Callable[[Shape], int]
+    parameters: Callable[[Shape, Mapping[str, Any]], int]
+    taken: Callable[[Mapping[str, Any]], Mapping[str, Any]] = as_stated
     attention: str = "sdpa"
     prefixes: tuple[str, ...] = DECODER_PREFIXES
     ignored: tuple[str, ...] = ("self_attn.rotary_emb.inv_freq",)
@@ -122,6 +129,7 @@ class Family:
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         """The sizes that a row's config gives, with the families' common defaults for what it leaves out."""
+        config = self.taken(config)
         sizes: dict[str, int] = {}
         for key, name in self.keys.items():
             if config.get(key) is not None:
@@ -185,13 +193,16 @@ DECODER_TENSORS = {
 }
 
 
-def decoder_parameters(shape: Shape) -> int:
-    """Parameters of a Llama block: four projections, a gated MLP, two norms, no biases."""
-    attention = 2 * shape.width * shape.head_dim * (shape.heads + shape.kv_heads)
-    return attention + 3 * shape.width * shape.ffn + 2 * shape.width
+def decoder_parameters(shape: Shape, config: Mapping[str, Any]) -> int:
+    """Parameters of a Llama block: four projections, a gated MLP, two norms; biases where the config wants them."""
+    queries, keys = shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    matrices = 2 * shape.width * (queries + keys) + 3 * shape.width * shape.ffn
+    attention_biases = queries + 2 * keys + shape.width if config.get("attention_bias") else 0
+    mlp_biases = 2 * shape.ffn + shape.width if config.get("mlp_bias") else 0
+    return matrices + attention_biases + mlp_biases + 2 * shape.width
 
 
-def plain_parameters(shape: Shape) -> int:
+def plain_parameters(shape: Shape, config: Mapping[str, Any]) -> int:
     """Parameters of a block of GPT-2's kind: attention, MLP and two norms, each with biases."""
     attention = 4 * shape.width * shape.width + 4 * shape.width
     mlp = 2 * shape.width * shape.ffn + shape.ffn + shape.width

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from backbones.family import DECODER_KEYS, DECODER_TENSORS, Family, Shape, decoder_config, decoder_parameters
 from backbones.gemma import norms_from_zero
 from backbones.spec import BackboneSpec
@@ -13,9 +16,9 @@ TENSORS = DECODER_TENSORS | {
 }
 
 
-def parameters(shape: Shape) -> int:
+def parameters(shape: Shape, config: Mapping[str, Any]) -> int:
     """Parameters of a block: Llama's, and two more norms of the width."""
-    return decoder_parameters(shape) + 2 * shape.width
+    return decoder_parameters(shape, config) + 2 * shape.width
 
 
 FAMILY = Family(

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-from backbones.family import Family, plain_parameters
+from collections.abc import Mapping
+from typing import Any
+
+from backbones.family import Family, Shape, plain_parameters
 from backbones.spec import BackboneSpec
+
+
+def parameters(shape: Shape, config: Mapping[str, Any]) -> int:
+    """Parameters of a block: GPT-2's, without the biases and the norms' weights that the config does not want."""
+    biases = 0 if config.get("enable_bias", True) else 5 * shape.width + shape.ffn
+    norms = 0 if config.get("layer_norm_elementwise_affine", True) else 4 * shape.width
+    return plain_parameters(shape, config) - biases - norms
+
 
 FAMILY = Family(
     name="opt",
@@ -13,7 +24,7 @@ FAMILY = Family(
     layer="OPTDecoderLayer",
     rotary="",
     keys={"hidden_size": "width", "num_attention_heads": "heads", "ffn_dim": "ffn"},
-    parameters=plain_parameters,
+    parameters=parameters,
     prefixes=("model.decoder.layers.{i}.", "decoder.layers.{i}."),
     ignored=(),
 )

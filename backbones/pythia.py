@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
-from backbones.family import Family, plain_parameters
+from collections.abc import Mapping
+from typing import Any
+
+from backbones.family import Family, Shape, plain_parameters
 from backbones.spec import BackboneSpec
+
+
+def parameters(shape: Shape, config: Mapping[str, Any]) -> int:
+    """Parameters of a block: GPT-2's, without the biases of attention if the config does not want them."""
+    biases = 0 if config.get("attention_bias", True) else 4 * shape.width
+    return plain_parameters(shape, config) - biases
+
 
 FAMILY = Family(
     name="gpt_neox",
@@ -13,7 +23,7 @@ FAMILY = Family(
     layer="GPTNeoXLayer",
     rotary="GPTNeoXRotaryEmbedding",
     keys={"hidden_size": "width", "num_attention_heads": "heads", "intermediate_size": "ffn"},
-    parameters=plain_parameters,
+    parameters=parameters,
     prefixes=("gpt_neox.layers.{i}.", "layers.{i}."),
     # The causal mask and the frequencies, which old checkpoints carry along.
     ignored=("attention.bias", "attention.masked_bias", "attention.rotary_emb.inv_freq"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from backbones.family import DECODER_KEYS, DECODER_TENSORS, Family, Shape, decoder_config, decoder_parameters
 from backbones.spec import BackboneSpec
 
 TENSORS = DECODER_TENSORS | {f"self_attn.{part}_proj.bias": f"attn_{part}.bias" for part in "qkv"}
 
 
-def parameters(shape: Shape) -> int:
+def parameters(shape: Shape, config: Mapping[str, Any]) -> int:
     """Parameters of a block: Llama's, and the biases."""
-    return decoder_parameters(shape) + shape.head_dim * (shape.heads + 2 * shape.kv_heads)
+    return decoder_parameters(shape, config) + shape.head_dim * (shape.heads + 2 * shape.kv_heads)
 
 
 FAMILY = Family(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from backbones.family import DECODER_KEYS, DECODER_TENSORS, Family, Shape, decoder_config, decoder_parameters
 from backbones.spec import BackboneSpec
 
@@ -11,9 +14,9 @@ TENSORS = DECODER_TENSORS | {
 }
 
 
-def parameters(shape: Shape) -> int:
+def parameters(shape: Shape, config: Mapping[str, Any]) -> int:
     """Parameters of a block: Llama's, and two norms of a head."""
-    return decoder_parameters(shape) + 2 * shape.head_dim
+    return decoder_parameters(shape, config) + 2 * shape.head_dim
 
 
 FAMILY = Family(

@@ -114,4 +114,4 @@ def has_rotary(spec: BackboneSpec) -> bool:
 
 def block_parameters(spec: BackboneSpec) -> int:
     """Parameters of one block, from its sizes alone."""
-    return family(spec).parameters(family(spec).shape(spec.config))
+    return family(spec).parameters(family(spec).shape(spec.config), spec.config)

@@ -11,19 +11,11 @@ from torch import Tensor, nn
 import backbones
 from backbones import architecture, block, registry
 from backbones.block import Block
+from backbones.context import Context
 from backbones.spec import BlockOptions
 from tests.backbones import tiny
 
 every_family = pytest.mark.parametrize("name", tiny.REPRESENTATIVES)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Several threads are no help for tensors this small, and wait for each other where the machine is busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def every_rotary(name: str) -> list[bool]:
@@ -111,7 +103,7 @@ def test_is_deterministic_and_forgets_what_it_saw_before(name):
 def layer_in_its_model(row) -> tuple[nn.Module, Tensor, Tensor, dict]:
     """A layer of transformers' own model, what came in and out as the model ran, and its other arguments."""
     model = tiny.reference_model(row)
-    layer, seen = tiny.layers(model, row)[row.layer], {}
+    layer, seen = tiny.layers(model)[row.layer], {}
 
     def keep(module, args, kwargs, output):
         named = {"hidden_states": args[0]} | kwargs if args else dict(kwargs)
@@ -222,3 +214,15 @@ def test_counts_its_parameters_at_full_size(name):
 def test_rotary_is_refused_where_there_is_none(name):
     with pytest.raises(ValueError, match=f"{name}.*no rotary"):
         tiny.strong_block(tiny.spec(name), BlockOptions(rotary=True))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_layer_that_cannot_be_told_is_given_a_mask(causal):
+    class Foreign(nn.Module):
+        def forward(self, hidden_states, attention_mask, bias): ...
+
+    row = tiny.spec("llama3")
+    given = Context(row, row.layer, Foreign(), BlockOptions(causal=causal))(tokens(row.width, count=3))
+    assert set(given) == {"attention_mask", "bias"}
+    shut = given["attention_mask"].expand(1, 1, 3, 3) == -torch.inf
+    assert torch.equal(shut[0, 0], torch.ones(3, 3).triu(1).bool() if causal else torch.zeros(3, 3).bool())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from functools import cache
 
 import gguf
@@ -13,9 +14,10 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
 import backbones
-from backbones import architecture, registry
+from backbones import architecture, gguf_file, registry
 from backbones.errors import WeightsError
 from backbones.family import DECISIVE
+from backbones.spec import BlockOptions
 from tests.backbones import tiny
 
 every_family = pytest.mark.parametrize("name", tiny.REPRESENTATIVES)
@@ -91,6 +93,13 @@ def test_families_are_read_from_gguf_where_transformers_reads_them():
     assert all(bool(family.architectures) == bool(family.tensors) for family in families)
 
 
+def test_falcon_with_several_key_heads_is_not_read_from_gguf(tmp_path):
+    row = tiny.spec("falcon-7b")
+    row = replace(row, config=dict(row.config) | VARIANTS[-2][1])
+    with pytest.raises(WeightsError, match=r"Falcon with 2 key and value heads.*Hugging Face checkpoint"):
+        gguf_file.read_layer(tiny.write_gguf(tmp_path / "tiny.gguf", row), row, row.layer)
+
+
 def another(value: object) -> object:
     """A value that a configuration may have in this one's place."""
     match value:
@@ -128,7 +137,7 @@ def test_config_must_agree_in_all_that_decides(name):
         ("pythia-70m", {"rotary_pct": 0.25, "rotary_emb_base": 10000}, {"rotary_pct": 1.0}),
         ("qwen2.5-0.5b", {"rope_theta": 1000000.0, "rope_scaling": None}, {"rope_theta": 10000.0}),
         ("phi3-mini", {"rope_theta": 10000.0, "rope_scaling": None}, {"rope_theta": 20000.0}),
-        ("falcon-7b", {"num_kv_heads": 71}, {"multi_query": False}),
+        ("falcon-7b", {"alibi": False}, {"multi_query": False}),
         ("opt-350m", {"do_layer_norm_before": False, "word_embed_proj_dim": 512}, {"do_layer_norm_before": True}),
         ("gemma3-4b", {"rope_theta": 1e6, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}}, {"rope_theta": 1e4}),
     ],
@@ -140,6 +149,39 @@ def test_configs_of_older_versions_are_understood(name, old, wrong):
     architecture.check_config(row, settings | old, "here")
     with pytest.raises(WeightsError, match="this is another model"):
         architecture.check_config(row, settings | old | wrong, "here")
+
+
+#: Settings of models that are no row, but may be plugged in from a folder, a file or the hub.
+VARIANTS = (
+    ("llama3", {"attention_bias": True}),
+    ("llama3", {"mlp_bias": True}),
+    ("qwen3-0.6b", {"attention_bias": True}),
+    ("gemma3-270m", {"attention_bias": True}),
+    ("opt-125m", {"enable_bias": False}),
+    ("opt-125m", {"layer_norm_elementwise_affine": False}),
+    ("pythia-70m", {"attention_bias": False, "use_parallel_residual": False}),
+    ("falcon-7b", {"new_decoder_architecture": True, "num_kv_heads": 2}),  # as the 40B
+    ("falcon-7b", {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),  # as the 11B
+    ("falcon-7b", {"multi_query": False, "num_kv_heads": 8, "parallel_attn": False, "bias": True, "alibi": True}),
+)
+
+
+@pytest.mark.parametrize(("name", "changes"), VARIANTS)
+def test_variants_of_a_family_are_counted_and_run(name, changes):
+    row = tiny.spec(name)
+    row = replace(row, config=dict(row.config) | changes)
+    block = tiny.strong_block(row)
+    assert backbones.block_parameters(row) == sum(parameter.numel() for parameter in block.parameters())
+    x_BND = torch.randn(1, 6, row.width, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([3, 0, 2, 5, 1, 4])
+    torch.testing.assert_close(block(x_BND[:, order]), block(x_BND)[:, order], rtol=1e-4, atol=1e-4)
+
+
+def test_alibi_is_no_rotary_embedding():
+    row = tiny.spec("falcon-7b")
+    row = replace(row, config=dict(row.config) | {"alibi": True})
+    with pytest.raises(ValueError, match="no rotary embedding"):
+        tiny.strong_block(row, BlockOptions(rotary=True))
 
 
 @every_family

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModel
 
 import backbones
-from backbones import architecture, block, controls, family, gemma, gpt2, registry
+from backbones import architecture, block, controls, falcon, family, gemma, gpt2, registry
 from backbones.family import Shape
 from backbones.spec import BackboneSpec, BlockOptions
 
@@ -66,28 +66,26 @@ def reference_model(row: BackboneSpec) -> nn.Module:
     config.vocab_size, config.pad_token_id = VOCABULARY, 0
     torch.manual_seed(1)
     model = AutoModel.from_config(config, attn_implementation="eager").eval()
-    layers(model, row)[row.layer].load_state_dict(tensors(row))
+    layers(model)[row.layer].load_state_dict(tensors(row))
     return model
 
 
-def _list_of_layers(model: nn.Module, row: BackboneSpec) -> tuple[str, nn.ModuleList]:
-    kind = getattr(architecture.classes(row), registry.family(row).layer)
-    for name, part in model.named_modules():
-        if isinstance(part, nn.ModuleList) and isinstance(part[0], kind):
-            return name, part
-    raise AssertionError(f"no layers of {kind} in {type(model)}")
+def _named_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    count = model.config.num_hidden_layers
+    lists = ((name, part) for name, part in model.named_modules() if isinstance(part, nn.ModuleList))
+    return next((name, part) for name, part in lists if len(part) == count)
 
 
-def layers(model: nn.Module, row: BackboneSpec) -> nn.ModuleList:
-    """The layers of a transformers model."""
-    return _list_of_layers(model, row)[1]
+def layers(model: nn.Module) -> nn.ModuleList:
+    """The layers of a transformers model, under whatever name."""
+    return _named_layers(model)[1]
 
 
 def write_checkpoint(folder: Path, row: BackboneSpec, prefix: str = "", layer: int | None = None) -> Path:
     """A sharded checkpoint: the layer spans the shards b and c; shard a, with all the rest, is not even there."""
     layer = row.layer if layer is None else layer
     model = reference_model(row)
-    own, _ = _list_of_layers(model, row)
+    own, _ = _named_layers(model)
     state = {f"{prefix}{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
     mine = sorted(name for name in state if name.startswith(f"{prefix}{own}.{layer}."))
     halves = {"b.safetensors": mine[::2], "c.safetensors": mine[1::2]}
@@ -111,6 +109,7 @@ def _interleaved(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
 #: What undoes a converter -> what the converter of llama.cpp does to a tensor of transformers.
 CONVERTERS = {
     family.as_stored: lambda name, array, shape: array,
+    falcon.of_one_head: lambda name, array, shape: array,
     family.unpermuted: _interleaved,
     gpt2.input_first: lambda name, array, shape: array.T if array.ndim == 2 else array,
     gemma.norms_from_zero: lambda name, array, shape: array + 1 if name.endswith("norm.weight") else array,
