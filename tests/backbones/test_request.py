@@ -152,6 +152,10 @@ def test_a_package_that_does_not_fit_is_named(tmp_path, afresh, source, words):
     afresh.syspath_prepend(plug_in(tmp_path, source))
     with pytest.raises(ValueError, match=words):
         backbones.names()
+
+
+def test_a_package_that_does_not_fit_ends_a_command_in_one_line(tmp_path):
+    plug_in(tmp_path, "import not_there_at_all")
     done = subprocess.run(
         [sys.executable, "-m", "bench", "list", "backbones"],
         capture_output=True, text=True, check=False, env={"PYTHONPATH": f"{tmp_path}:."},
