@@ -18,6 +18,9 @@ from backbones.spec import BackboneSpec
 #: What the licence column says of a checkpoint whose licence nobody has looked up.
 LICENCE = "not stated: see the checkpoint"
 
+#: What the row takes over: what decides a block, and the lengths that some rotary embeddings are scaled by.
+_KEPT = (*DECISIVE, "max_position_embeddings", "original_max_position_embeddings")
+
 
 def of_path(path: Path) -> BackboneSpec:
     """The row of a folder with a Hugging Face checkpoint, or of a .gguf file. WeightsError, WeightsMissing."""
@@ -63,7 +66,7 @@ def _spec(name: str, found: Mapping[str, Any], where: str, repo: str) -> Backbon
         full = configuration.from_dict(settings)
     except Exception as error:  # the libraries raise what they like for a value that does not fit
         raise WeightsError(f"{where}: its configuration cannot be read ({error})") from error
-    kept = {key: value for key, value in full.to_dict().items() if key in DECISIVE and value is not None}
+    kept = {key: value for key, value in full.to_dict().items() if key in _KEPT and value is not None}
     return BackboneSpec(
         name=_free_name(name),
         family=family.name,

