@@ -85,6 +85,13 @@ def test_every_line_has_the_keys_and_progress_goes_elsewhere(speed):
     assert "[1/6] holds: what holds promises" in done.stderr
 
 
+def test_what_a_measurement_prints_is_not_among_the_lines(speed, monkeypatch):
+    chatty = fake("chatty", lambda runs: print("a library says hello") or Reading(1.0, 4.0))
+    monkeypatch.setitem(harness._MEASUREMENTS, "chatty", chatty)
+    done = CliRunner().invoke(main, only("chatty"))
+    assert json.loads(done.stdout)["holds"] is True and "says hello" in done.stderr
+
+
 def test_what_cannot_be_decided_says_why_and_what_it_measured(speed):
     _, (undecided, absent), _ = speed(*only("undecided", "missing"))
     assert undecided["note"] == "this CPU cannot; as measured" and undecided["ours"] == 3.0
@@ -142,7 +149,7 @@ def test_a_fresh_process_is_another_one_and_its_failure_is_told():
     import os
 
     assert harness.fresh("os", "getpid") != os.getpid()
-    with pytest.raises(RuntimeError, match="No module named 'tests.speed.nowhere'"):
+    with pytest.raises(RuntimeError, match=r"No module named 'tests\.speed\.nowhere'"):
         harness.fresh("tests.speed.nowhere", "x")
 
 

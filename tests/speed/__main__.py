@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import redirect_stdout
 
 import click
 
@@ -48,7 +49,8 @@ def main(only: tuple[str, ...], listing: bool, runs: int) -> None:
     short = False
     for number, measured in enumerate(chosen, 1):
         harness.say(f"[{number}/{len(chosen)}] {measured.name}: {measured.what}")
-        line = harness.judged(measured, runs)
+        with redirect_stdout(sys.stderr):  # some libraries say things as they are imported
+            line = harness.judged(measured, runs)
         click.echo(json.dumps(line, ensure_ascii=False))
         sys.stdout.flush()
         short = short or line["holds"] is False
