@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from torch import Tensor, nn
+from torch import nn
 
 from backbones import registry
 from backbones.errors import WeightsError
@@ -17,26 +17,32 @@ from backbones.family import DECISIVE
 from backbones.spec import BackboneSpec
 
 
-def _classes(spec: BackboneSpec) -> Any:
+def classes(spec: BackboneSpec) -> Any:
+    """The transformers module of the row's family."""
     return importlib.import_module(registry.family(spec).module)
 
 
 def configuration(spec: BackboneSpec) -> Any:
     """The transformers configuration of the row."""
     family = registry.family(spec)
-    return getattr(_classes(spec), family.configuration)(**spec.config, attn_implementation=family.attention)
+    # Configurations fill in tables that they are given: the row's own must stay as it is.
+    settings = copy.deepcopy(dict(spec.config))
+    return getattr(classes(spec), family.configuration)(**settings, attn_implementation=family.attention)
 
 
 def empty_layer(spec: BackboneSpec, layer: int) -> nn.Module:
     """Layer number `layer` of the model, on the meta device: names and shapes, no memory."""
     with torch.device("meta"):
-        return getattr(_classes(spec), registry.family(spec).layer)(configuration(spec), layer)
+        module: nn.Module = getattr(classes(spec), registry.family(spec).layer)(configuration(spec), layer)
+    # No checkpoint would fill one, and it would stay on the meta device.
+    assert not list(module.buffers()), f"the layer of {spec.family} has buffers"
+    return module
 
 
 def initialised_layer(spec: BackboneSpec, layer: int, seed: int) -> nn.Module:
     """The layer as the family initialises it, from this seed; the global random state stays as it was."""
     module = empty_layer(spec, layer).to_empty(device="cpu")
-    owner = getattr(_classes(spec), registry.family(spec).model)(configuration(spec))
+    owner = getattr(classes(spec), registry.family(spec).model)(configuration(spec))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(seed)
         for parameter in module.parameters():
@@ -73,24 +79,3 @@ def check_config(spec: BackboneSpec, found: Mapping[str, Any], where: str) -> No
                 f"{where}: {key} is {getattr(theirs, key, None)!r}, but backbone {spec.name!r} "
                 f"has {getattr(ours, key, None)!r}; this is another model"
             )
-
-
-class Positions:
-    """The rotary embedding's cosines and sines for one layer. No module: a cast of the block must not round them."""
-
-    def __init__(self, spec: BackboneSpec, layer: int, rotary: bool) -> None:
-        family, config = registry.family(spec), configuration(spec)
-        if rotary and not family.rotary:
-            raise ValueError(f"backbone {spec.name!r} has no rotary embedding: leave rotary off")
-        self.head_dim = family.shape(spec.config).head_dim
-        self.rotary = getattr(_classes(spec), family.rotary)(config) if rotary else None
-        self.extra: dict[str, str] = {}
-        if self.rotary is not None and "layer_type" in inspect.signature(self.rotary.forward).parameters:
-            self.extra = {"layer_type": config.layer_types[layer]}
-
-    def __call__(self, x_BND: Tensor) -> tuple[Tensor, Tensor]:
-        """(cos, sin), each of shape (1, N, head_dim); ones and zeros where the rotary embedding is off."""
-        tokens = x_BND.shape[1]
-        if self.rotary is None:
-            return x_BND.new_ones(1, tokens, self.head_dim), x_BND.new_zeros(1, tokens, self.head_dim)
-        return self.rotary(x_BND, torch.arange(tokens, device=x_BND.device)[None], **self.extra)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from backbones import registry, weights
 from backbones.errors import WeightsMissing
 from backbones.family import Shape
-from backbones.spec import BackboneSpec
+from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
 
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ def build(
 
     layer = spec.layer if layer is None else layer
     if control == "stand-in":
-        return block.initialised(stand_in(spec), layer, _own_seed(spec, seed), rotary)
+        return block.initialised(stand_in(spec), layer, _own_seed(spec, seed), BlockOptions(rotary=rotary))
     if control == "random":
-        return block.initialised(spec, layer, _own_seed(spec, seed), rotary)
+        return block.initialised(spec, layer, _own_seed(spec, seed), BlockOptions(rotary=rotary))
     block_file = block_file or weights.find(spec, layer)
     if block_file is None:
         raise WeightsMissing(
             f"the weights of {spec.name!r}, layer {layer}, are not here; `bench weights fetch {spec.name}` gets them"
         )
-    return block.from_tensors(spec, layer, weights.load(spec, block_file), rotary)
+    return block.from_tensors(spec, layer, weights.load(spec, block_file), BlockOptions(rotary=rotary))

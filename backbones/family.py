@@ -7,35 +7,51 @@ and of the settings that give a block its shape. Its module holds `FAMILY` and `
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 #: Settings that change what a block computes. A checkpoint's config.json must agree with the row in all of them.
-#: The sliding window is not among them: our mask is full, as the tokens are voxels and not a text.
+#: Partial rotary embeddings have their share in rope_parameters. The sliding window is not among them: our mask is
+#: full, as the tokens are voxels and not a text. Nor is Falcon's num_kv_heads, which multi_query overrules: a wrong
+#: one shows in the tensors' shapes.
 DECISIVE = (
+    "activation",
     "activation_function",
+    "alibi",
     "attention_bias",
     "attn_logit_softcapping",
+    "bias",
+    "do_layer_norm_before",
+    "enable_bias",
+    "ffn_dim",
+    "ffn_hidden_size",
     "head_dim",
     "hidden_act",
     "hidden_activation",
     "hidden_size",
     "intermediate_size",
+    "layer_norm_elementwise_affine",
+    "layer_norm_eps",
     "layer_norm_epsilon",
     "layer_types",
     "mlp_bias",
+    "multi_query",
     "n_embd",
     "n_head",
     "n_inner",
     "n_layer",
+    "new_decoder_architecture",
     "num_attention_heads",
     "num_hidden_layers",
     "num_key_value_heads",
+    "num_ln_in_parallel_attn",
+    "parallel_attn",
     "query_pre_attn_scalar",
     "rms_norm_eps",
     "rope_parameters",
-    "scale_attn_weights",
     "scale_attn_by_inverse_layer_idx",
+    "scale_attn_weights",
+    "use_parallel_residual",
 )
 
 #: Where checkpoints keep layer i. The first one that fits is taken; towers for images never start like this.
@@ -67,10 +83,16 @@ def as_stored(name: str, array: Any, shape: Shape) -> Any:
 class Family:
     """The quirks of one architecture.
 
-    module: the transformers module; configuration, model, layer and rotary: its classes (rotary empty for none).
-    keys: setting of the configuration -> field of Shape. tensors: tensor of the block -> its name after
-    `blk.{i}.` in GGUF. parameters: parameters of one block. from_gguf(name, array, shape) undoes what the
-    converter to GGUF did to the tensor called name. ignored: entries of a checkpoint that are no weights.
+    module: the transformers module; configuration, model, layer and rotary: its classes (rotary empty for none), model
+    being the one that initialises weights. attention: the kernel, `sdpa` where the layer may take it, else `eager`.
+    keys: setting of the configuration -> field of Shape. parameters: parameters of one block.
+
+    In checkpoints: prefixes, where layer i may lie; ignored, entries of a layer that are no weights; renamed, how a
+    tensor's name ended once -> how it ends now.
+
+    In GGUF: architectures, the names that files of this family give themselves (empty: the family is not read from
+    GGUF, as transformers does not read it either, or not rightly); tensors, tensor of the block -> its name after
+    `blk.{i}.`; from_gguf(name, array, shape) undoes what the converter did to the tensor called name.
     """
 
     name: str
@@ -80,13 +102,23 @@ class Family:
     layer: str
     rotary: str
     keys: Mapping[str, str]
-    tensors: Mapping[str, str]
     parameters: Callable[[Shape], int]
-    architectures: tuple[str, ...]
-    from_gguf: Callable[[str, Any, Shape], Any] = as_stored
+    attention: str = "sdpa"
     prefixes: tuple[str, ...] = DECODER_PREFIXES
     ignored: tuple[str, ...] = ("self_attn.rotary_emb.inv_freq",)
-    attention: str = "sdpa"
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    architectures: tuple[str, ...] = ()
+    tensors: Mapping[str, str] = field(default_factory=dict)
+    from_gguf: Callable[[str, Any, Shape], Any] = as_stored
+
+    def own_name(self, entry: str) -> str | None:
+        """The block's name for an entry of a checkpoint's layer, its prefix taken off; None if it is no weight."""
+        if entry in self.ignored:
+            return None
+        for old, new in self.renamed.items():
+            if entry.endswith(old):
+                return entry.removesuffix(old) + new
+        return entry
 
     def shape(self, config: Mapping[str, Any]) -> Shape:
         """The sizes that a row's config gives, with the families' common defaults for what it leaves out."""
@@ -113,6 +145,32 @@ DECODER_KEYS = {
     "intermediate_size": "ffn",
 }
 
+
+def decoder_config(
+    *,
+    width: int,
+    ffn: int,
+    layers: int,
+    heads: int,
+    kv_heads: int,
+    positions: int,
+    eps: float,
+    theta: float = 1e4,
+    **more: Any,
+) -> dict[str, Any]:
+    """A row's config under the names of Llama and its followers; more overrides, and adds what a family has besides."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": ffn,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": positions,
+        "rms_norm_eps": eps,
+        "rope_parameters": {"rope_type": "default", "rope_theta": theta},
+    } | more
+
+
 #: The tensors of a Llama block, and their names in GGUF.
 DECODER_TENSORS = {
     "self_attn.q_proj.weight": "attn_q.weight",
@@ -131,6 +189,13 @@ def decoder_parameters(shape: Shape) -> int:
     """Parameters of a Llama block: four projections, a gated MLP, two norms, no biases."""
     attention = 2 * shape.width * shape.head_dim * (shape.heads + shape.kv_heads)
     return attention + 3 * shape.width * shape.ffn + 2 * shape.width
+
+
+def plain_parameters(shape: Shape) -> int:
+    """Parameters of a block of GPT-2's kind: attention, MLP and two norms, each with biases."""
+    attention = 4 * shape.width * shape.width + 4 * shape.width
+    mlp = 2 * shape.width * shape.ffn + shape.ffn + shape.width
+    return attention + mlp + 4 * shape.width
 
 
 def unpermuted(name: str, array: Any, shape: Shape) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones.family import DECODER_KEYS, DECODER_TENSORS, Family, Shape, decoder_parameters
+from backbones.family import DECODER_KEYS, DECODER_TENSORS, Family, Shape, decoder_config, decoder_parameters
 from backbones.spec import BackboneSpec, Package
 
 TENSORS = DECODER_TENSORS | {
@@ -40,6 +40,12 @@ FAMILY = Family(
     from_gguf=norms_from_zero,
 )
 
+#: Layers with a window turn faster than those without.
+ROPE = {
+    "full_attention": {"rope_type": "default", "rope_theta": 1e6},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+}
+
 ROWS = (
     BackboneSpec(
         name="gemma3-270m",
@@ -70,5 +76,55 @@ ROWS = (
         ),
         citation="Gemma Team, Gemma 3 Technical Report, arXiv 2503.19786",
         source="metadata of the GGUF file in the package, a third-party conversion",
+    ),
+    BackboneSpec(
+        name="gemma3-1b",
+        family="gemma",
+        repo="google/gemma-3-1b-pt",
+        width=1152,
+        layers=26,
+        layer=25,
+        licence="Gemma Terms of Use",
+        gated=True,
+        config=decoder_config(
+            width=1152,
+            ffn=6912,
+            layers=26,
+            heads=4,
+            kv_heads=1,
+            positions=32768,
+            eps=1e-6,
+            head_dim=256,
+            query_pre_attn_scalar=256,
+            sliding_window=512,
+            rope_parameters=ROPE,
+        ),
+        citation="Gemma Team, Gemma 3 Technical Report, arXiv 2503.19786",
+        source="LitGPT litgpt/config.py, row Gemma-3-1b-it; public copies of config.json; gate not seen on the hub",
+    ),
+    BackboneSpec(
+        name="gemma3-4b",
+        family="gemma",
+        repo="google/gemma-3-4b-pt",
+        width=2560,
+        layers=34,
+        layer=33,
+        licence="Gemma Terms of Use",
+        gated=True,
+        config=decoder_config(
+            width=2560,
+            ffn=10240,
+            layers=34,
+            heads=8,
+            kv_heads=4,
+            positions=131072,
+            eps=1e-6,
+            head_dim=256,
+            query_pre_attn_scalar=256,
+            sliding_window=1024,
+            rope_parameters=ROPE | {"full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}},
+        ),
+        citation="Gemma Team, Gemma 3 Technical Report, arXiv 2503.19786",
+        source="LitGPT litgpt/config.py, row Gemma-3-4b-it; public copies of config.json; gate not seen on the hub",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones.family import Family, Shape
+from backbones.family import Family, Shape, plain_parameters
 from backbones.spec import BackboneSpec
 
 TENSORS = {
@@ -23,13 +23,6 @@ TENSORS = {
 }
 
 
-def parameters(shape: Shape) -> int:
-    """Parameters of a block: attention, MLP and two norms, each with biases."""
-    attention = 4 * shape.width * shape.width + 4 * shape.width
-    mlp = 2 * shape.width * shape.ffn + shape.ffn + shape.width
-    return attention + mlp + 4 * shape.width
-
-
 def input_first(name: str, array: Any, shape: Shape) -> Any:
     """Matrices as (inputs, outputs), as GPT-2's Conv1D wants them; GGUF has them the other way round."""
     return array.T if array.ndim == 2 else array
@@ -43,25 +36,35 @@ FAMILY = Family(
     layer="GPT2Block",
     rotary="",
     keys={"n_embd": "width", "n_head": "heads", "n_inner": "ffn"},
+    parameters=plain_parameters,
     tensors=TENSORS,
-    parameters=parameters,
     architectures=("gpt2",),
     from_gguf=input_first,
     prefixes=("h.{i}.", "transformer.h.{i}."),
     ignored=("attn.bias", "attn.masked_bias"),  # the causal mask, which old checkpoints carry along
 )
 
-ROWS = (
-    BackboneSpec(
-        name="gpt2",
+
+def _row(name: str, width: int, layers: int, heads: int, source: str) -> BackboneSpec:
+    return BackboneSpec(
+        name=name,
         family="gpt2",
-        repo="openai-community/gpt2",
-        width=768,
-        layers=12,
-        layer=11,
+        repo=f"openai-community/{name}",
+        width=width,
+        layers=layers,
+        layer=layers - 1,
         licence="MIT",
-        config={"n_embd": 768, "n_layer": 12, "n_head": 12},
+        config={"n_embd": width, "n_layer": layers, "n_head": heads},
         citation="Radford et al., Language Models are Unsupervised Multitask Learners, 2019",
-        source="defaults of transformers' GPT2Config",
-    ),
+        source=source,
+    )
+
+
+NANOGPT = "nanoGPT model.py, table of pre-trained models"
+
+ROWS = (
+    _row("gpt2", 768, 12, 12, f"defaults of transformers' GPT2Config; {NANOGPT}"),
+    _row("gpt2-medium", 1024, 24, 16, NANOGPT),
+    _row("gpt2-large", 1280, 36, 20, NANOGPT),
+    _row("gpt2-xl", 1600, 48, 25, f"{NANOGPT}; public copies of config.json"),
 )

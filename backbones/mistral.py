@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backbones.family import DECODER_KEYS, DECODER_TENSORS, Family, decoder_parameters, unpermuted
+from backbones.family import DECODER_KEYS, DECODER_TENSORS, Family, decoder_config, decoder_parameters, unpermuted
 from backbones.spec import BackboneSpec
 
 FAMILY = Family(
@@ -40,6 +40,28 @@ ROWS = (
             "sliding_window": None,
         },
         citation="Jiang et al., Mistral 7B, arXiv 2310.06825",
-        source="LitGPT litgpt/config.py, row Mistral-7B-v0.3; rope_theta from public configurations of v0.2",
+        source="LitGPT litgpt/config.py, row Mistral-7B-v0.3; public copies of config.json; gate not seen on the hub",
+    ),
+    BackboneSpec(
+        name="biomistral",
+        family="mistral",
+        repo="BioMistral/BioMistral-7B",
+        width=4096,
+        layers=32,
+        layer=31,
+        licence="Apache-2.0",
+        config=decoder_config(
+            width=4096,
+            ffn=14336,
+            layers=32,
+            heads=32,
+            kv_heads=8,
+            positions=32768,
+            eps=1e-5,
+            theta=1e4,
+            sliding_window=4096,
+        ),
+        citation="Labrak et al., BioMistral: Pretrained Language Models for Medical Domains, arXiv 2402.10373",
+        source="stored copy of the hub's config.json; licence on the hub's page",
     ),
 )

@@ -12,7 +12,21 @@ from backbones.family import Family
 from backbones.spec import BackboneSpec
 
 #: The modules of the families; each has FAMILY and ROWS. Those of third parties will join here.
-MODULES = ("backbones.llama", "backbones.mistral", "backbones.gpt2", "backbones.gemma")
+MODULES = (
+    "backbones.bert",
+    "backbones.biogpt",
+    "backbones.falcon",
+    "backbones.gemma",
+    "backbones.gemma2",
+    "backbones.gpt2",
+    "backbones.llama",
+    "backbones.mistral",
+    "backbones.opt",
+    "backbones.phi3",
+    "backbones.pythia",
+    "backbones.qwen2",
+    "backbones.qwen3",
+)
 
 #: What a name may look like: it becomes part of file names.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")

@@ -15,7 +15,7 @@ def same(one, other) -> bool:
     return all(torch.equal(a, b) for a, b in pairs)
 
 
-@pytest.mark.parametrize("name", backbones.names())
+@pytest.mark.parametrize("name", tiny.REPRESENTATIVES)
 def test_random_twin_follows_its_seed_and_leaves_the_global_state(name):
     row = tiny.spec(name)
     before = torch.get_rng_state()

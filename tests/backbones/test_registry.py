@@ -9,7 +9,8 @@ import sys
 import pytest
 
 import backbones
-from backbones import controls, registry
+from backbones import architecture, controls, registry
+from backbones.family import DECISIVE
 
 
 def test_unknown_name_names_the_nearest():
@@ -17,7 +18,7 @@ def test_unknown_name_names_the_nearest():
         backbones.get("lama3")
     everything = ", ".join(backbones.names())
     assert str(caught.value) == f"unknown backbone 'lama3'; did you mean 'llama3'? available: {everything}"
-    with pytest.raises(backbones.UnknownBackbone, match="unknown backbone 'xyzzy'; available: gemma3"):
+    with pytest.raises(backbones.UnknownBackbone, match="unknown backbone 'xyzzy'; available: bert-base"):
         backbones.get("xyzzy")
 
 
@@ -38,20 +39,29 @@ def test_stand_in_is_tiny_and_keeps_the_ratios(name):
     small = controls.stand_in(row)
     shape, full = (registry.family(row).shape(each.config) for each in (small, row))
     assert 64 <= small.width <= 96
-    assert shape.heads // shape.kv_heads == full.heads // full.kv_heads
+    assert shape.heads // shape.kv_heads == min(full.heads // full.kv_heads, 8)
     assert shape.heads * shape.head_dim * full.width == full.heads * full.head_dim * shape.width
     assert abs(shape.ffn / shape.width - full.ffn / full.width) < 0.2
     assert (small.name, small.layer, small.package, small.repo) == (name, row.layer, None, "")
 
 
-def test_defaults_of_transformers_are_those_of_the_rows():
-    from transformers import GPT2Config, MistralConfig
+@pytest.mark.parametrize("name", ["bert-base", "biogpt", "falcon-7b", "gpt2", "opt-125m", "phi3-mini"])
+def test_defaults_of_transformers_are_those_of_the_rows(name):
+    """These models gave their configuration class its defaults."""
+    row = backbones.get(name)
+    ours = architecture.configuration(row)
+    defaults = type(ours)()
+    known = {key: getattr(ours, key) for key in DECISIVE if hasattr(ours, key)}
+    assert known == {key: getattr(defaults, key) for key in known}
+    assert len(known) > 4
 
-    gpt2, mistral = GPT2Config(), MistralConfig()
-    assert {key: getattr(gpt2, key) for key in ("n_embd", "n_layer", "n_head")} == backbones.get("gpt2").config
-    row = backbones.get("mistral").config
+
+def test_sizes_of_mistral_are_the_defaults_of_transformers():
+    from transformers import MistralConfig
+
+    row, defaults = backbones.get("mistral").config, MistralConfig()
     for key in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"):
-        assert row[key] == getattr(mistral, key)  # v0.1 and v0.3 differ in vocabulary, window and rotary base
+        assert row[key] == getattr(defaults, key)  # v0.1 and v0.3 differ in vocabulary, window and rotary base
 
 
 def test_listing_imports_nothing_heavy():

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import gguf
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import nn
+from transformers import AutoModel
 
 import backbones
-from backbones import architecture, block, controls, registry
-from backbones.spec import BackboneSpec
+from backbones import architecture, block, controls, family, gemma, gpt2, registry
+from backbones.family import Shape
+from backbones.spec import BackboneSpec, BlockOptions
 
 VOCABULARY = 32
+
+#: A row of every family, and those whose block differs in kind from it: enough for what does not depend on sizes.
+REPRESENTATIVES = (
+    "bert-base",
+    "biogpt",
+    "falcon-7b",
+    "gemma2-9b",
+    "gemma3-1b",  # its last layer has the rotary embedding of a window
+    "gemma3-270m",
+    "gpt2",
+    "llama3",
+    "mistral",
+    "opt-125m",
+    "opt-350m",  # norms come last
+    "phi3-mini",
+    "pythia-70m",
+    "qwen2.5-0.5b",
+    "qwen3-0.6b",
+)
+
+#: Those of them that are read from GGUF.
+IN_GGUF = [name for name in REPRESENTATIVES if registry.family(backbones.get(name)).architectures]
 
 
 def spec(name: str) -> BackboneSpec:
     """The row's stand-in, with a repository's name again, so that files of it can be fetched."""
-    from dataclasses import replace
-
     return replace(controls.stand_in(backbones.get(name)), repo=f"tiny/{name}")
 
 
@@ -32,35 +55,39 @@ def tensors(row: BackboneSpec, layer: int | None = None, seed: int = 0) -> dict[
     return {name: 0.2 * torch.randn(shape, generator=generator) for name, shape in shapes.items()}
 
 
-def strong_block(row: BackboneSpec, rotary: bool = False, seed: int = 0) -> block.FrozenBlock:
+def strong_block(row: BackboneSpec, options: BlockOptions = block.DEFAULT, seed: int = 0) -> block.FrozenBlock:
     """A block with those tensors."""
-    return block.from_tensors(row, row.layer, tensors(row, seed=seed), rotary)
+    return block.from_tensors(row, row.layer, tensors(row, seed=seed), options)
 
 
-def reference_model(row: BackboneSpec) -> torch.nn.Module:
+def reference_model(row: BackboneSpec) -> nn.Module:
     """The whole tiny model as transformers builds it, with eager attention, and our tensors in the row's layer."""
-    family = registry.family(row)
-    module = importlib.import_module(family.module)
-    name = {"gpt2": "GPT2Model", "gemma": "Gemma3TextModel"}.get(family.name, f"{family.name.title()}Model")
-    config = getattr(module, family.configuration)(
-        **row.config, vocab_size=VOCABULARY, pad_token_id=0, attn_implementation="eager"
-    )
+    config = architecture.configuration(row)
+    config.vocab_size, config.pad_token_id = VOCABULARY, 0
     torch.manual_seed(1)
-    model = getattr(module, name)(config).eval()
-    layers(model)[row.layer].load_state_dict(tensors(row))
+    model = AutoModel.from_config(config, attn_implementation="eager").eval()
+    layers(model, row)[row.layer].load_state_dict(tensors(row))
     return model
 
 
-def layers(model: torch.nn.Module) -> torch.nn.ModuleList:
+def _list_of_layers(model: nn.Module, row: BackboneSpec) -> tuple[str, nn.ModuleList]:
+    kind = getattr(architecture.classes(row), registry.family(row).layer)
+    for name, part in model.named_modules():
+        if isinstance(part, nn.ModuleList) and isinstance(part[0], kind):
+            return name, part
+    raise AssertionError(f"no layers of {kind} in {type(model)}")
+
+
+def layers(model: nn.Module, row: BackboneSpec) -> nn.ModuleList:
     """The layers of a transformers model."""
-    return model.h if hasattr(model, "h") else model.layers
+    return _list_of_layers(model, row)[1]
 
 
 def write_checkpoint(folder: Path, row: BackboneSpec, prefix: str = "", layer: int | None = None) -> Path:
     """A sharded checkpoint: the layer spans the shards b and c; shard a, with all the rest, is not even there."""
     layer = row.layer if layer is None else layer
     model = reference_model(row)
-    own = "h" if hasattr(model, "h") else "layers"
+    own, _ = _list_of_layers(model, row)
     state = {f"{prefix}{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
     mine = sorted(name for name in state if name.startswith(f"{prefix}{own}.{layer}."))
     halves = {"b.safetensors": mine[::2], "c.safetensors": mine[1::2]}
@@ -74,31 +101,35 @@ def write_checkpoint(folder: Path, row: BackboneSpec, prefix: str = "", layer: i
     return folder
 
 
-def _as_llama_cpp_has_it(family: str, name: str, array: np.ndarray, row: BackboneSpec) -> np.ndarray:
-    """What the converter of llama.cpp does to a tensor of transformers."""
-    if family == "gpt2" and array.ndim == 2:
-        return array.T
-    if family == "gemma" and name.endswith("norm.weight"):
-        return array + 1
-    if family in ("llama", "mistral") and ("q_proj" in name or "k_proj" in name):
-        heads = row.config["num_attention_heads" if "q_proj" in name else "num_key_value_heads"]
-        return array.reshape(heads, 2, array.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(array.shape)
-    return array
+def _interleaved(name: str, array: np.ndarray, shape: Shape) -> np.ndarray:
+    if "q_proj" not in name and "k_proj" not in name:
+        return array
+    heads = shape.heads if "q_proj" in name else shape.kv_heads
+    return array.reshape(heads, 2, array.shape[0] // heads // 2, -1).swapaxes(1, 2).reshape(array.shape)
+
+
+#: What undoes a converter -> what the converter of llama.cpp does to a tensor of transformers.
+CONVERTERS = {
+    family.as_stored: lambda name, array, shape: array,
+    family.unpermuted: _interleaved,
+    gpt2.input_first: lambda name, array, shape: array.T if array.ndim == 2 else array,
+    gemma.norms_from_zero: lambda name, array, shape: array + 1 if name.endswith("norm.weight") else array,
+}
 
 
 def write_gguf(path: Path, row: BackboneSpec, heads: int | None = None) -> Path:
     """A GGUF file, in fp32, that holds the row's layer alone."""
-    family = registry.family(row)
-    shape = family.shape(row.config)
-    writer = gguf.GGUFWriter(path, family.architectures[0])
+    kind = registry.family(row)
+    shape = kind.shape(row.config)
+    writer = gguf.GGUFWriter(path, kind.architectures[0])
     writer.add_block_count(row.layers)
     writer.add_embedding_length(shape.width)
     writer.add_feed_forward_length(shape.ffn)
     writer.add_head_count(heads or shape.heads)
     writer.add_head_count_kv(shape.kv_heads)
     for name, tensor in tensors(row).items():
-        array = _as_llama_cpp_has_it(family.name, name, tensor.numpy(), row)
-        writer.add_tensor(f"blk.{row.layer}.{family.tensors[name]}", np.ascontiguousarray(array))
+        array = CONVERTERS[kind.from_gguf](name, tensor.numpy(), shape)
+        writer.add_tensor(f"blk.{row.layer}.{kind.tensors[name]}", np.ascontiguousarray(array))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
