@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from contextlib import closing
-from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from contextlib import ExitStack, closing
+from pathlib import PurePosixPath
+from typing import Any
 
-from backbones import registry, safetensors_file
+from backbones import fitting, registry, shards
 from backbones.errors import WeightsError, WeightsMissing
-from backbones.safetensors_file import Raw, Seekable
+from backbones.safetensors_file import Raw
+from backbones.shards import Checkpoint
 from backbones.spec import BackboneSpec
 
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
-
-
-class Checkpoint(Protocol):
-    """A folder of files, here or on a server. open raises FileNotFoundError for a file that it does not have."""
-
-    where: str
-
-    def open(self, name: str) -> Seekable: ...
-
-
-class Folder:
-    """A checkpoint on this machine."""
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.where = path, str(path)
-
-    def open(self, name: str) -> Seekable:
-        return (self.path / name).open("rb")
+#: An index over several files, and the one file without an index. The first that is there is taken.
+LAYOUTS = (
+    ("model.safetensors.index.json", "model.safetensors"),
+    ("pytorch_model.bin.index.json", "pytorch_model.bin"),
+)
 
 
 def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
-    with closing(checkpoint.open(name)) as file:
-        text = file.read()
+    text = checkpoint.text(name)
     try:
         body = json.loads(text)
     except ValueError as error:
@@ -47,29 +32,31 @@ def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     return body
 
 
-def _places(checkpoint: Checkpoint) -> dict[str, str]:
+def _indexed(checkpoint: Checkpoint, index: str) -> dict[str, str]:
     """Tensor -> file. Names of files come from the checkpoint: they must not lead out of it."""
-    try:
-        places = _json(checkpoint, INDEX).get("weight_map")
-    except FileNotFoundError:
-        return _places_of_single(checkpoint)
+    places = _json(checkpoint, index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(value, str) for value in places.values()):
-        raise WeightsError(f"{checkpoint.where}/{INDEX}: has no table `weight_map` of tensors and files")
+        raise WeightsError(f"{checkpoint.where}/{index}: has no table `weight_map` of tensors and files")
     for file in set(places.values()):
         if file.startswith("/") or "\\" in file or ".." in PurePosixPath(file).parts:
-            raise WeightsError(f"{checkpoint.where}/{INDEX}: the file name {file!r} leads out of the checkpoint")
+            raise WeightsError(f"{checkpoint.where}/{index}: the file name {file!r} leads out of the checkpoint")
     return places
 
 
-def _places_of_single(checkpoint: Checkpoint) -> dict[str, str]:
-    try:
-        with closing(checkpoint.open(SINGLE)) as file:
-            return dict.fromkeys(safetensors_file.names(file, f"{checkpoint.where}/{SINGLE}"), SINGLE)
-    except FileNotFoundError as error:
-        raise WeightsMissing(
-            f"{checkpoint.where}: neither {INDEX} nor {SINGLE} is there; what works is a Hugging Face checkpoint "
-            "in the safetensors format, or a .gguf file"
-        ) from error
+def _places(checkpoint: Checkpoint) -> dict[str, str]:
+    for index, single in LAYOUTS:
+        try:
+            return _indexed(checkpoint, index)
+        except FileNotFoundError:
+            # Small checkpoints are one file, and have no index.
+            try:
+                return dict.fromkeys(shards.names(checkpoint, single), single)
+            except FileNotFoundError:
+                continue
+    raise WeightsMissing(
+        f"{checkpoint.where}: neither {' nor '.join(file for layout in LAYOUTS for file in layout)} is there; "
+        "what works: a Hugging Face checkpoint as safetensors or pytorch_model.bin, or a .gguf file"
+    )
 
 
 def _check_config(checkpoint: Checkpoint, spec: BackboneSpec) -> None:
@@ -92,9 +79,8 @@ def layer_names(spec: BackboneSpec, layer: int, tensors: list[str]) -> dict[str,
     return {}
 
 
-def read_layer(checkpoint: Checkpoint, spec: BackboneSpec, layer: int) -> dict[str, Raw]:
-    """The tensors of one layer, under the block's own names; only the files that hold them are opened."""
-    _check_config(checkpoint, spec)
+def _by_file(checkpoint: Checkpoint, spec: BackboneSpec, layer: int) -> dict[str, dict[str, str]]:
+    """File -> the layer's tensors in it -> the block's own names of them."""
     places = _places(checkpoint)
     wanted = layer_names(spec, layer, list(places))
     if not wanted:
@@ -102,15 +88,28 @@ def read_layer(checkpoint: Checkpoint, spec: BackboneSpec, layer: int) -> dict[s
             f"{checkpoint.where}: no tensors of layer {layer} under "
             f"{', '.join(registry.family(spec).prefixes)}; is this a checkpoint of {spec.repo}?"
         )
-    shards: dict[str, dict[str, str]] = defaultdict(dict)
+    files: dict[str, dict[str, str]] = defaultdict(dict)
     for name, own in wanted.items():
-        shards[places[name]][name] = own
-    tensors: dict[str, Raw] = {}
-    for shard, part in shards.items():
-        try:
-            file = checkpoint.open(shard)
-        except FileNotFoundError as error:
-            raise WeightsMissing(f"{checkpoint.where}: the shard {shard} of layer {layer} is missing") from error
-        with closing(file):
-            tensors |= safetensors_file.read(file, f"{checkpoint.where}/{shard}", part)
-    return tensors
+        files[places[name]][name] = own
+    return files
+
+
+def read_layer(checkpoint: Checkpoint, spec: BackboneSpec, layer: int) -> dict[str, Raw]:
+    """The tensors of one layer, under the block's own names; only the files that hold them are opened.
+
+    WeightsMissing if they are not there, WeightsError if something is damaged, or of another model than the row's.
+    """
+    _check_config(checkpoint, spec)
+    files = _by_file(checkpoint, spec, layer)
+    with ExitStack() as stack:
+        opened = {}
+        for file, part in files.items():
+            try:
+                opened[file] = stack.enter_context(closing(shards.open_shard(checkpoint, file, part)))
+            except FileNotFoundError as error:
+                raise WeightsMissing(f"{checkpoint.where}: the shard {file} of layer {layer} is missing") from error
+        shapes = {own: opened[file].shapes[name] for file, part in files.items() for name, own in part.items()}
+        fitting.check_shapes(spec, layer, shapes, checkpoint.where)
+        for shard in opened.values():
+            shard.announce()
+        return {files[file][name]: raw for file, shard in opened.items() for name, raw in shard.read().items()}

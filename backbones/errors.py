@@ -13,3 +13,7 @@ class WeightsError(ValueError):
 
 class WeightsMissing(WeightsError):
     """No weights where they were looked for; the message says how to get them."""
+
+
+class Interrupted(WeightsMissing):
+    """A server could not be reached, or broke off too often. What has come is kept: the next try goes on from there."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from backbones import registry
+from backbones import fitting, gguf_header, registry
 from backbones.errors import WeightsError, WeightsMissing
+from backbones.gguf_header import GgufError, Header, Stored
 from backbones.safetensors_file import Raw
 from backbones.spec import BackboneSpec
 
@@ -20,10 +21,9 @@ FIELDS = {
 }
 
 
-def _check_fields(reader: Any, spec: BackboneSpec, path: Path) -> None:
+def _check_fields(header: Header, spec: BackboneSpec, path: Path) -> None:
     family = registry.family(spec)
-    field = reader.get_field("general.architecture")
-    architecture = field.contents() if field else None
+    architecture = header.fields.get("general.architecture")
     if architecture not in family.architectures:
         raise WeightsError(
             f"{path}: its architecture is {architecture!r}, but backbone {spec.name!r} is read from "
@@ -32,33 +32,57 @@ def _check_fields(reader: Any, spec: BackboneSpec, path: Path) -> None:
     shape = family.shape(spec.config)
     expected = {key: getattr(shape, name) for key, name in FIELDS.items()} | {"block_count": spec.layers}
     for key, value in expected.items():
-        field = reader.get_field(f"{architecture}.{key}")
-        if field is not None and field.contents() != value:
+        found = header.fields.get(f"{architecture}.{key}", value)
+        if found != value:
             raise WeightsError(
-                f"{path}: {architecture}.{key} is {field.contents()}, but backbone {spec.name!r} has {value}; "
+                f"{path}: {architecture}.{key} is {found}, but backbone {spec.name!r} has {value}; "
                 "this is another model"
             )
 
 
-def read_layer(path: Path, spec: BackboneSpec, layer: int) -> dict[str, Raw]:
-    """The tensors of one layer, under the block's own names, in fp32."""
+def _dequantised(path: Path, name: str, stored: Stored) -> Any:
+    """A tensor in fp32, in the shape that GGUF has it in; its bytes are the only ones that are read."""
     import gguf
     import numpy as np
 
-    family = registry.family(spec)
     try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
+        kind = gguf.GGMLQuantizationType(stored.kind)
+        shape = gguf.quants.quant_shape_to_byte_shape(stored.shape, kind)
+        data = np.memmap(path, np.uint8, "r", stored.start, shape)
+        return gguf.quants.dequantize(data, kind)
+    except (ValueError, KeyError, NotImplementedError) as error:
+        raise WeightsError(
+            f"{path}: cannot be read as GGUF ({name}: {error}); get the file again, or one in Q8_0"
+        ) from error
+
+
+def read_layer(path: Path, spec: BackboneSpec, layer: int) -> dict[str, Raw]:
+    """The tensors of one layer, under the block's own names, in fp32.
+
+    Bit-identical to what transformers makes of the file. WeightsMissing if the layer is not in it, WeightsError if
+    the file is damaged or of another model.
+    """
+    import numpy as np
+
+    family = registry.family(spec)
+    if not family.tensors or not family.architectures:
+        raise WeightsError(
+            f"{path}: backbones of the family {family.name!r} are not read from GGUF; what works: a folder with a "
+            f"Hugging Face checkpoint, or a hub repository such as {spec.repo}"
+        )
+    try:
+        header = gguf_header.read(path)
+    except GgufError as error:
         raise WeightsError(f"{path}: cannot be read as GGUF ({error}); get the file again") from error
-    _check_fields(reader, spec, path)
-    stored = {tensor.name: tensor for tensor in reader.tensors}
+    _check_fields(header, spec, path)
     shape = family.shape(spec.config)
     tensors: dict[str, Raw] = {}
     for own, name in family.tensors.items():
-        tensor = stored.get(f"blk.{layer}.{name}")
-        if tensor is None:
+        stored = header.tensors.get(f"blk.{layer}.{name}")
+        if stored is None:
             raise WeightsMissing(f"{path}: has no tensor blk.{layer}.{name}")
-        array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        array = np.ascontiguousarray(family.from_gguf(own, array, shape), dtype="<f4")
-        tensors[own] = Raw("F32", array.shape, array.tobytes())
+        array = family.from_gguf(own, _dequantised(path, name, stored), shape)
+        array = np.array(array, dtype="<f4", order="C")  # a copy: it may be a map of the file
+        tensors[own] = Raw("F32", array.shape, array.data.cast("B"))
+    fitting.check_shapes(spec, layer, {own: raw.shape for own, raw in tensors.items()}, str(path))
     return tensors

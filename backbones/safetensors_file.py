@@ -9,27 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from backbones.byte_source import ByteSource
 from backbones.errors import WeightsError
 
 #: Bytes of one element. Types with less than a byte an element are not read.
 ELEMENT = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 HEADER_LIMIT = 100_000_000
-
-
-class Seekable(Protocol):
-    """What is needed of an open binary file, local or remote."""
-
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
-
-    def read(self, size: int = -1, /) -> bytes: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -51,45 +42,45 @@ class Entry:
     end: int
 
 
-def _exactly(file: Seekable, start: int, size: int, name: str) -> bytes:
-    file.seek(start)
-    data = file.read(size)
-    if len(data) != size:
-        raise WeightsError(f"{name}: ends too early ({len(data)} of {size} bytes at {start}); get the file again")
-    return data
-
-
 def _entry(tensor: str, raw: Any, base: int, name: str) -> Entry:
     try:
-        start, end = raw["data_offsets"]
-        entry = Entry(raw["dtype"], tuple(raw["shape"]), base + start, base + end)
-        sound = entry.end - entry.start == prod(entry.shape) * ELEMENT[entry.dtype] and start >= 0
+        (start, end), dtype, shape = raw["data_offsets"], raw["dtype"], tuple(raw["shape"])
+        expected = prod(shape) * ELEMENT.get(dtype, 0)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{name}: the header's entry {tensor!r} cannot be read ({error!r})") from error
-    if not sound:
+    if dtype not in ELEMENT:
+        raise WeightsError(f"{name}: {tensor} is quantised ({dtype}); what works: a checkpoint in bf16, fp16 or fp32")
+    if start < 0 or end - start != expected:
         raise WeightsError(f"{name}: the header's entry {tensor!r} does not match its own shape")
-    return entry
+    return Entry(dtype, shape, base + start, base + end)
 
 
-def header(file: Seekable, name: str) -> tuple[dict[str, Any], int]:
+def header(source: ByteSource, name: str) -> tuple[dict[str, Any], int]:
     """The JSON header as it stands, and where the data begins; WeightsError, with the file's name, if damaged."""
-    length = int.from_bytes(_exactly(file, 0, 8, name), "little")
-    if length > HEADER_LIMIT:
-        raise WeightsError(f"{name}: not a safetensors file (a header of {length} bytes)")
+    length = int.from_bytes(source.take(0, 8), "little")
+    if length > min(HEADER_LIMIT, source.size - 8):
+        raise WeightsError(f"{name}: not a safetensors file, or only its beginning (a header of {length} bytes)")
+    text = source.take(8, length)
     try:
-        body = json.loads(_exactly(file, 8, length, name))
+        body = json.loads(bytes(text))
     except ValueError as error:
-        if isinstance(error, WeightsError):
-            raise
         raise WeightsError(f"{name}: the safetensors header is damaged ({error})") from error
     if not isinstance(body, dict):
         raise WeightsError(f"{name}: the safetensors header is no table")
     return body, 8 + length
 
 
-def names(file: Seekable, name: str) -> list[str]:
-    """The tensors that a file has, by its header alone."""
-    return [key for key in header(file, name)[0] if key != "__metadata__"]
+def entries(source: ByteSource, name: str, wanted: Collection[str] | None = None) -> dict[str, Entry]:
+    """Where the wanted tensors lie, or all of them; WeightsError if one is missing or lies outside of the file."""
+    body, base = header(source, name)
+    wanted = body.keys() - {"__metadata__"} if wanted is None else wanted
+    if missing := sorted(set(wanted) - body.keys()):
+        raise WeightsError(f"{name}: has no tensor {missing[0]!r}, though the index says so")
+    found = {tensor: _entry(tensor, body[tensor], base, name) for tensor in wanted}
+    needed = max((entry.end for entry in found.values()), default=base)
+    if needed > source.size:
+        raise WeightsError(f"{name}: ends too early ({needed} bytes needed, {source.size} there); get the file again")
+    return found
 
 
 def _runs(wanted: Mapping[str, Entry]) -> Iterator[list[tuple[str, Entry]]]:
@@ -104,19 +95,14 @@ def _runs(wanted: Mapping[str, Entry]) -> Iterator[list[tuple[str, Entry]]]:
         yield run
 
 
-def read(file: Seekable, name: str, wanted: Mapping[str, str]) -> dict[str, Raw]:
-    """The tensors whose names are keys of wanted, under the names that are its values."""
-    body, base = header(file, name)
-    missing = sorted(set(wanted) - set(body))
-    if missing:
-        raise WeightsError(f"{name}: has no tensor {missing[0]!r}, though the index says so")
-    entries = {tensor: _entry(tensor, body[tensor], base, name) for tensor in wanted}
+def read(source: ByteSource, wanted: Mapping[str, Entry]) -> dict[str, Raw]:
+    """These tensors, as views of one buffer a run; nothing between the runs is read."""
     found: dict[str, Raw] = {}
-    for run in _runs(entries):
-        first, last = run[0][1].start, run[-1][1].end
-        data = memoryview(_exactly(file, first, last - first, name))
+    for run in _runs(wanted):
+        first = run[0][1].start
+        data = source.take(first, run[-1][1].end - first)
         for tensor, entry in run:
-            found[wanted[tensor]] = Raw(entry.dtype, entry.shape, data[entry.start - first : entry.end - first])
+            found[tensor] = Raw(entry.dtype, entry.shape, data[entry.start - first : entry.end - first])
     return found
 
 

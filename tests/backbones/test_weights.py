@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import backbones
 from backbones import controls, safetensors_file, weights
+from backbones.byte_source import LocalFile
 from backbones.spec import Package
 from tests.backbones import tiny
 
@@ -70,19 +71,62 @@ def test_single_file_and_another_layer_in_bf16(cache, tmp_path):
 def test_tensors_in_between_are_not_read(tmp_path):
     save_file({"a": torch.ones(4), "b": torch.ones(1000), "c": torch.ones(4)}, tmp_path / "t.safetensors")
 
-    class Counting(io.FileIO):
+    class Counting(LocalFile):
         total = 0
 
-        def read(self, size=-1):
+        def take(self, start, size):
             Counting.total += size
-            return super().read(size)
+            return super().take(start, size)
 
-    with Counting(tmp_path / "t.safetensors") as file:
-        found = safetensors_file.read(file, "t", {"a": "x", "c": "z"})
+    with closing(Counting(tmp_path / "t.safetensors")) as file:
+        found = safetensors_file.read(file, safetensors_file.entries(file, "t", ["a", "c"]))
     assert {name: bytes(raw.data) for name, raw in found.items()} == dict.fromkeys(
-        "xz", torch.ones(4).numpy().tobytes()
+        "ac", torch.ones(4).numpy().tobytes()
     )
     assert Counting.total < 1000
+
+
+def write_pickles(folder, row, sharded, seed=0, **options):
+    """The row's layer as pytorch_model.bin, or as two of them with an index."""
+    state = {f"model.layers.{row.layer}.{name}": tensor for name, tensor in tiny.tensors(row, seed=seed).items()}
+    state |= {"lm_head.weight": torch.ones(64), "model.layers.0.mlp.up_proj.weight": torch.ones(9)}
+    folder.mkdir(exist_ok=True)
+    if not sharded:
+        torch.save(state, folder / "pytorch_model.bin", **options)
+        return folder
+    places = {}
+    for number, part in enumerate((sorted(state)[::2], sorted(state)[1::2])):
+        file = f"pytorch_model-0000{number}-of-00002.bin"
+        torch.save({name: state[name] for name in part}, folder / file, **options)
+        places |= dict.fromkeys(part, file)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}])
+@pytest.mark.parametrize("sharded", [False, True])
+def test_pickles_give_the_same_output(sharded, options, cache, tmp_path):
+    row = tiny.spec("mistral")
+    assert_same_output(row, weights.fetch(row, source=write_pickles(tmp_path / "c", row, sharded, **options)))
+
+
+class Harmful:
+    def __reduce__(self):
+        return (print, ("executed",))
+
+
+def test_a_pickle_that_is_more_than_weights_is_refused(cache, tmp_path, capsys):
+    row = tiny.spec("mistral")
+    folder = write_pickles(tmp_path / "c", row, False)
+    torch.save(torch.load(folder / "pytorch_model.bin") | {"x": Harmful()}, folder / "pytorch_model.bin")
+    with pytest.raises(weights.WeightsError, match=r"pytorch_model.bin: refused.*safetensors"):
+        weights.fetch(row, source=folder)
+    assert "executed" not in capsys.readouterr().out
+    for size in (0, 10, 5000):
+        data = write_pickles(tmp_path / "d", row, False) / "pytorch_model.bin"
+        data.write_bytes(data.read_bytes()[:size])
+        with pytest.raises(weights.WeightsError, match=r"pytorch_model.bin: (refused|cannot be read)"):
+            weights.fetch(row, source=tmp_path / "d")
 
 
 def test_hash_does_not_depend_on_the_source(cache, tmp_path):
