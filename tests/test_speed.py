@@ -191,3 +191,25 @@ def test_the_checkpoint_is_what_both_sides_read(tmp_path):
         assert tensor.dtype == torch.bfloat16 and torch.equal(tensor, theirs[name])
     cached = weights.block_through_cache(row, tmp_path).layer.state_dict()
     assert all(torch.equal(tensor.float(), cached[name].float()) for name, tensor in ours.items())
+
+
+def test_a_hub_sends_the_block_and_headers_to_us_and_every_shard_to_the_peer(monkeypatch):
+    row = weights.llama(64, 96)
+    monkeypatch.setattr(weights, "LARGE", row)
+    reading = weights.layer_from_hub_bytes(1)
+    block_bytes = weights.block_bytes(row)
+    assert reading.exact and block_bytes < reading.ours < 3 * block_bytes  # the index counts in so small a model
+    assert reading.peer > 32 * block_bytes + 4 * weights.VOCABULARY * row.width
+    assert 1.05 * block_bytes < reading.bar < reading.ours
+
+
+def test_the_verdict_of_bf16_waits_for_a_cpu_that_has_it(monkeypatch):
+    row = weights.llama(64, 96)
+    monkeypatch.setattr(block, "multiplies_bf16", lambda: False)
+    monkeypatch.setattr("backbones.get", lambda name: row)
+    reading = block.gain_of_bf16(5)
+    assert reading.runs == 1 and "no bf16 instructions" in reading.undecided and reading.peer > 0
+    monkeypatch.setattr(block, "multiplies_bf16", lambda: True)
+    reading = block.share_bf16(3)
+    assert reading.undecided == "" and reading.runs == 3
+    assert reading.note == f"bare products take {reading.peer / reading.ours:.0%} of the block's time"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 from backbones.errors import WeightsMissing
 from backbones.spec import BackboneSpec
@@ -94,35 +96,31 @@ def checkpoint_of(row: BackboneSpec, shard: str) -> Iterator[Path]:
 @contextmanager
 def own_cache() -> Iterator[Path]:
     """A block cache for one measurement."""
-    before = os.environ.get("BENCH_CACHE")
-    with tempfile.TemporaryDirectory(prefix="bench-speed-cache-") as folder:
-        os.environ["BENCH_CACHE"] = folder
-        try:
-            yield Path(folder)
-        finally:
-            os.environ.pop("BENCH_CACHE")
-            if before is not None:
-                os.environ["BENCH_CACHE"] = before
+    with tempfile.TemporaryDirectory(prefix="bench-speed-cache-") as folder, settings(BENCH_CACHE=folder):
+        yield Path(folder)
+
+
+def settings(**values: str) -> Any:
+    """Environment variables for a while."""
+    return mock.patch.dict(os.environ, values)
 
 
 def read_block(row: BackboneSpec, folder: Path) -> FrozenBlock:
     """The row's block straight from a checkpoint, in the checkpoint's bf16."""
-    import torch
-
-    from backbones import block, checkpoint
+    from backbones import block, weights
     from backbones.spec import BlockOptions
 
-    raws = checkpoint.read_layer(checkpoint.Folder(folder), row, row.layer)
-    tensors = {name: torch.frombuffer(raw.data, dtype=torch.bfloat16).view(raw.shape) for name, raw in raws.items()}
-    return block.from_tensors(row, row.layer, tensors, BlockOptions(dtype="bf16"))
+    return block.from_tensors(row, row.layer, weights.read(row, row.layer, folder), BlockOptions(dtype="bf16"))
 
 
-def block_through_cache(row: BackboneSpec, source: Path) -> FrozenBlock:
-    """The way of a trial whose weights are given: into an empty cache, hashed, written and read again."""
-    from backbones import controls, weights
+def block_through_cache(row: BackboneSpec, source: Path | str, dtype: str = "bf16") -> FrozenBlock:
+    """The way of a trial whose weights are given: into an empty cache, hashed, written, compared and read again."""
+    from backbones import block, weights
+    from backbones.spec import BlockOptions
 
     with own_cache():
-        return controls.build(row, "pretrained", row.layer, weights.fetch(row, source=source))
+        tensors = weights.load(row, weights.fetch(row, source=source))
+        return block.from_tensors(row, row.layer, tensors, BlockOptions(dtype=dtype))
 
 
 def whole_model(folder: Path, **options: Any) -> Any:
@@ -147,7 +145,7 @@ def layer_from_shards(runs: int) -> Reading:
     with checkpoint_of(LARGE, "500MB") as folder:
         ours, peer = alternate(lambda: read_block(LARGE, folder), lambda: whole_model(folder), runs)
         cached = seconds(lambda: block_through_cache(LARGE, folder))
-    return Reading(ours, peer, f"with hash, cache and a block in fp32: {cached:.3g} s")
+    return Reading(ours, peer, f"through our cache, hashed twice: {cached:.3g} s")
 
 
 def growth(call: Any) -> int:
@@ -195,8 +193,43 @@ def layer_from_shards_memory(runs: int) -> Reading:
     with checkpoint_of(LARGE, "500MB") as folder:
         ours, peer = alternate(lambda: grown("ours"), lambda: grown("peer"), runs, gauge=value, warm=False)
         cached = grown("cache")
-    note = f"through our cache, in fp32: {cached / 1e6:.4g} MB; {TRANSFORMERS}: {peer / 1e6:.4g} MB"
+    note = f"through our cache: {cached / 1e6:.4g} MB; {TRANSFORMERS}: {peer / 1e6:.4g} MB"
     return Reading(ours, block_bytes(LARGE), note)
+
+
+def headers_of(folder: Path, row: BackboneSpec) -> int:
+    """Bytes of the safetensors headers of the shards that hold the row's layer."""
+    index = json.loads((folder / "model.safetensors.index.json").read_text())
+    layer = f"model.layers.{row.layer}."
+    lengths = 0
+    for shard in {file for name, file in index["weight_map"].items() if name.startswith(layer)}:
+        with (folder / shard).open("rb") as file:
+            lengths += 8 + int.from_bytes(file.read(8), "little")
+    return lengths
+
+
+@measurement(
+    "layer-from-hub-bytes",
+    "bytes that a hub on 127.0.0.1 sends for one block: at most 1.05 times the block's and the shards' headers",
+    f"snapshot_download of {versioned('huggingface_hub')}",
+    None,
+    of="ours",
+    unit="bytes",
+)
+def layer_from_hub_bytes(runs: int) -> Reading:
+    from huggingface_hub import snapshot_download
+
+    from backbones import weights
+    from tests.backbones.hub_server import HubServer
+
+    with checkpoint_of(LARGE, "500MB") as folder, own_cache() as cache, HubServer(folder, LARGE.repo) as hub:
+        with settings(HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0", TRANSFORMERS_OFFLINE="0", HF_TOKEN="", NO_PROXY="*"):
+            say("  one block, then the whole snapshot")
+            weights.fetch(LARGE, source="hub")
+            ours, hub.sent = hub.sent, 0
+            snapshot_download(LARGE.repo, endpoint=hub.url, cache_dir=cache / "hub", token=False)
+        allowed = round(1.05 * block_bytes(LARGE)) + headers_of(folder, LARGE)
+        return Reading(ours, hub.sent, f"the block is {block_bytes(LARGE)} bytes", runs=1, bar=allowed, exact=True)
 
 
 def gguf_file() -> Path:
@@ -228,7 +261,7 @@ def block_from_gguf(runs: int) -> Reading:
 
     path, row = gguf_file(), backbones.get("smollm2")
     ours, peer = alternate(
-        lambda: block_through_cache(row, path), lambda: whole_model(path.parent, gguf_file=path.name), runs
+        lambda: block_through_cache(row, path, "fp32"), lambda: whole_model(path.parent, gguf_file=path.name), runs
     )
     return Reading(ours, peer, f"{path.name}; a block in fp32, hashed and kept in the cache on the way")
 
