@@ -196,6 +196,7 @@ def test_the_checkpoint_is_what_both_sides_read(tmp_path):
 def test_a_hub_sends_the_block_and_headers_to_us_and_every_shard_to_the_peer(monkeypatch):
     row = weights.llama(64, 96)
     monkeypatch.setattr(weights, "LARGE", row)
+    monkeypatch.setattr(weights, "SHARD", "1MB")
     reading = weights.layer_from_hub_bytes(1)
     block_bytes = weights.block_bytes(row)
     assert reading.exact and block_bytes < reading.ours < 3 * block_bytes  # the index counts in so small a model
@@ -207,6 +208,7 @@ def test_the_verdict_of_bf16_waits_for_a_cpu_that_has_it(monkeypatch):
     row = weights.llama(64, 96)
     monkeypatch.setattr(block, "multiplies_bf16", lambda: False)
     monkeypatch.setattr("backbones.get", lambda name: row)
+    monkeypatch.setattr(block, "TOKENS", 16)
     reading = block.gain_of_bf16(5)
     assert reading.runs == 1 and "no bf16 instructions" in reading.undecided and reading.peer > 0
     monkeypatch.setattr(block, "multiplies_bf16", lambda: True)

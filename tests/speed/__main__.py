@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import redirect_stdout
 
@@ -58,4 +59,5 @@ def main(only: tuple[str, ...], listing: bool, runs: int) -> None:
 
 
 if __name__ == "__main__":
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' bars would hide which run is on
     main(prog_name="python -m tests.speed")

@@ -54,8 +54,9 @@ def llama(width: int, ffn: int) -> BackboneSpec:
     )
 
 
-#: 2.4 GB in bf16, 71 MB of them in a layer.
+#: 2.5 GB in bf16, 71 MB of them in a layer, in six shards.
 LARGE = llama(2048, 4096)
+SHARD = "500MB"
 
 
 def quiet_transformers() -> Any:
@@ -142,7 +143,7 @@ def block_bytes(row: BackboneSpec) -> int:
     1 / 12,
 )
 def layer_from_shards(runs: int) -> Reading:
-    with checkpoint_of(LARGE, "500MB") as folder:
+    with checkpoint_of(LARGE, SHARD) as folder:
         ours, peer = alternate(lambda: read_block(LARGE, folder), lambda: whole_model(folder), runs)
         cached = seconds(lambda: block_through_cache(LARGE, folder))
     return Reading(ours, peer, f"through our cache, hashed twice: {cached:.3g} s")
@@ -190,7 +191,7 @@ def layer_from_shards_memory(runs: int) -> Reading:
     def grown(way: str) -> int:
         return fresh(__name__, "growth_of", way, str(folder))
 
-    with checkpoint_of(LARGE, "500MB") as folder:
+    with checkpoint_of(LARGE, SHARD) as folder:
         ours, peer = alternate(lambda: grown("ours"), lambda: grown("peer"), runs, gauge=value, warm=False)
         cached = grown("cache")
     note = f"through our cache: {cached / 1e6:.4g} MB; {TRANSFORMERS}: {peer / 1e6:.4g} MB"
@@ -210,7 +211,7 @@ def headers_of(folder: Path, row: BackboneSpec) -> int:
 
 @measurement(
     "layer-from-hub-bytes",
-    "bytes that a hub on 127.0.0.1 sends for one block: at most 1.05 times the block's and the shards' headers",
+    "bytes that a hub on 127.0.0.1 sends for one block: at most 1.05 times its own and the shards' headers",
     f"snapshot_download of {versioned('huggingface_hub')}",
     None,
     of="ours",
@@ -222,7 +223,7 @@ def layer_from_hub_bytes(runs: int) -> Reading:
     from backbones import weights
     from tests.backbones.hub_server import HubServer
 
-    with checkpoint_of(LARGE, "500MB") as folder, own_cache() as cache, HubServer(folder, LARGE.repo) as hub:
+    with checkpoint_of(LARGE, SHARD) as folder, own_cache() as cache, HubServer(folder, LARGE.repo) as hub:
         with settings(HF_ENDPOINT=hub.url, HF_HUB_OFFLINE="0", TRANSFORMERS_OFFLINE="0", HF_TOKEN="", NO_PROXY="*"):
             say("  one block, then the whole snapshot")
             weights.fetch(LARGE, source="hub")
