@@ -50,8 +50,7 @@ ROWS = (
         "dmis-lab/biobert-v1.1",
         licence="Apache-2.0",
         citation="Lee et al., BioBERT: a pre-trained biomedical language representation model, arXiv 1901.08746",
-        source="public copy of the configuration of a model tuned from it; licence of the authors' repository, "
-        "not seen on the hub's page",
+        source="public copy of config.json; licence of the authors' repository, not seen on the hub's page",
     ),
     _row(
         "clinicalbert",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backbones import safetensors_file
-from backbones.byte_source import LocalFile
+from backbones.byte_source import LocalFile, MappedFile
 from backbones.errors import WeightsError, WeightsMissing
 from backbones.safetensors_file import Raw
 from backbones.spec import BackboneSpec
@@ -117,13 +117,15 @@ def read(block: BlockFile, name: str) -> dict[str, Raw]:
 
 def _same(path: Path, tensors: Mapping[str, Raw]) -> bool:
     """Whether the file holds these bytes; compared piece by piece, so that memory does not grow by a second block."""
-    with closing(LocalFile(path)) as file:
+    import numpy as np
+
+    with closing(MappedFile(path)) as file:
         entries = safetensors_file.entries(file, str(path))
         for name, raw in tensors.items():
-            data, start = memoryview(raw.data), entries[name].start
+            start, data = entries[name].start, np.frombuffer(raw.data, np.uint8)
             for place in range(0, len(data), CHUNK):
                 piece = data[place : place + CHUNK]
-                if file.take(start + place, len(piece)) != piece:
+                if not np.array_equal(piece, np.frombuffer(file.take(start + place, len(piece)), np.uint8)):
                     return False
     return True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 from typing import Protocol
 
@@ -38,12 +39,16 @@ class LocalFile:
         self.name, self.size = str(path), path.stat().st_size
         self.file = path.open("rb", buffering=0)
 
+    def check(self, end: int) -> None:
+        """WeightsError if the file ends before."""
+        if end > self.size:
+            raise WeightsError(
+                f"{self.name}: ends too early ({end} bytes needed, {self.size} there); get the file again"
+            )
+
     def take(self, start: int, size: int) -> memoryview:
         """Exactly these bytes; WeightsError if the file ends before."""
-        if start + size > self.size:
-            raise WeightsError(
-                f"{self.name}: ends too early ({start + size} bytes needed, {self.size} there); get the file again"
-            )
+        self.check(start + size)
         buffer = _buffer(size)
         self.file.seek(start)
         filled = 0
@@ -59,3 +64,19 @@ class LocalFile:
     def close(self) -> None:
         """Close the file; what was taken stays."""
         self.file.close()
+
+
+class MappedFile(LocalFile):
+    """A file that is mapped instead of read: what is never looked at costs nothing, and nothing is copied.
+
+    For files of others, which live as long as they like: who keeps the bytes for long should copy them.
+    """
+
+    def take(self, start: int, size: int) -> memoryview:
+        """Exactly these bytes, writable, though nothing gets into the file; WeightsError if the file ends before."""
+        self.check(start + size)
+        if size <= SMALL:
+            return super().take(start, size)
+        before = start % mmap.ALLOCATIONGRANULARITY
+        view = mmap.mmap(self.file.fileno(), before + size, access=mmap.ACCESS_COPY, offset=start - before)
+        return memoryview(view)[before:]

@@ -25,7 +25,7 @@ def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
     text = checkpoint.text(name)
     try:
         body = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{checkpoint.where}/{name}: not JSON ({error})") from error
     if not isinstance(body, dict):
         raise WeightsError(f"{checkpoint.where}/{name}: not a JSON table")

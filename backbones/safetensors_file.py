@@ -45,12 +45,13 @@ class Entry:
 def _entry(tensor: str, raw: Any, base: int, name: str) -> Entry:
     try:
         (start, end), dtype, shape = raw["data_offsets"], raw["dtype"], tuple(raw["shape"])
-        expected = prod(shape) * ELEMENT.get(dtype, 0)
+        whole = all(type(number) is int and number >= 0 for number in (start, end, *shape))
+        sound = whole and end - start == prod(shape) * ELEMENT.get(dtype, 0)
     except (KeyError, TypeError, ValueError) as error:
         raise WeightsError(f"{name}: the header's entry {tensor!r} cannot be read ({error!r})") from error
     if dtype not in ELEMENT:
         raise WeightsError(f"{name}: {tensor} is quantised ({dtype}); what works: a checkpoint in bf16, fp16 or fp32")
-    if start < 0 or end - start != expected:
+    if not sound:
         raise WeightsError(f"{name}: the header's entry {tensor!r} does not match its own shape")
     return Entry(dtype, shape, base + start, base + end)
 
@@ -63,7 +64,7 @@ def header(source: ByteSource, name: str) -> tuple[dict[str, Any], int]:
     text = source.take(8, length)
     try:
         body = json.loads(bytes(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{name}: the safetensors header is damaged ({error})") from error
     if not isinstance(body, dict):
         raise WeightsError(f"{name}: the safetensors header is no table")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from backbones import safetensors_file
-from backbones.byte_source import ByteSource, LocalFile
+from backbones.byte_source import ByteSource, MappedFile
 from backbones.safetensors_file import Raw
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Folder:
 
     def open(self, name: str) -> ByteSource:
         """A file of which parts are taken."""
-        return LocalFile(self.path / name)
+        return MappedFile(self.path / name)
 
     def whole(self, name: str) -> Path:
         """A file of which all is needed."""

@@ -102,7 +102,7 @@ def fetch(
     path = block_file.path_of(spec, layer, str(source) if apart else "")
     with _locked(path) as work:
         job = Job(spec, layer, work, progress or (lambda line: None), on_bytes)
-        if (kept := _intact(spec, layer, path)) and _still_right(job, kept, source):
+        if kept := _kept(job, path, source):
             return kept
         return _keep(path, job, sources.read(job, source))
 
@@ -158,17 +158,23 @@ def _intact(spec: BackboneSpec, layer: int, path: Path) -> BlockFile | None:
         return None
 
 
-def _still_right(job: Job, kept: BlockFile, source: str | Path | None) -> bool:
-    """Whether a whole block is what the source would give. Only the hub is asked: it costs bytes, paths do not."""
-    if source is None:
-        return True
+def _kept(job: Job, path: Path, source: str | Path | None) -> BlockFile | None:
+    """The block in the cache if it is whole and what the source would give; what paths give is cheap, and read anew."""
     repo = sources.repo_of(job.spec, source)
-    if repo is None or kept.repo != repo:
-        return False
-    if hub.offline() or kept.commit == sources.revision_of(job.spec, repo):
+    if source is not None and repo is None:
+        return None
+    kept = _intact(job.spec, job.layer, path)
+    if kept is None or repo is None:
+        return kept
+    return kept if kept.repo == repo and _is_current(job, kept) else None
+
+
+def _is_current(job: Job, kept: BlockFile) -> bool:
+    """Whether the block is of the commit that its repository has now, as far as that can be known."""
+    if hub.offline() or kept.commit == sources.revision_of(job.spec, kept.repo):
         return True
     try:
-        return kept.commit == sources.current_commit(job, repo)
+        return kept.commit == sources.current_commit(job, kept.repo)
     except Interrupted as error:
         job.say(f"{job.spec.name}: taking the block that is here, of commit {kept.commit or 'unknown'} ({error})")
         return True

@@ -11,12 +11,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 import backbones
 from backbones import controls, safetensors_file, weights
 from backbones.byte_source import LocalFile
 from backbones.spec import Package
+from backbones.torch_bytes import as_tensor
 from tests.backbones import tiny
 
 every_row = pytest.mark.parametrize("name", tiny.REPRESENTATIVES)
@@ -127,6 +130,27 @@ def test_a_pickle_that_is_more_than_weights_is_refused(cache, tmp_path, capsys):
         data.write_bytes(data.read_bytes()[:size])
         with pytest.raises(weights.WeightsError, match=r"pytorch_model.bin: (refused|cannot be read)"):
             weights.fetch(row, source=tmp_path / "d")
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    place=st.integers(0, 250),
+    piece=st.binary(max_size=3) | st.sampled_from([b'"', b"-1", b"1.5", b"[[", b"null", b"F8_E4M3"]),
+    size=st.integers(0, 400) | st.none(),
+)
+def test_whatever_is_damaged_in_a_safetensors_file_the_error_is_ours(tmp_path, place, piece, size):
+    path = tmp_path / "t.safetensors"
+    save_file({"a": torch.ones(4), "b": torch.ones(2, 8).bfloat16()}, path)
+    data = path.read_bytes()
+    path.write_bytes((data[:place] + piece + data[place + len(piece) :])[:size])
+    with closing(LocalFile(path)) as file:
+        try:
+            found = safetensors_file.read(file, safetensors_file.entries(file, "t.safetensors"))
+        except weights.WeightsError as error:
+            assert "t.safetensors" in str(error)
+        else:
+            for raw in found.values():
+                as_tensor(raw)
 
 
 def test_hash_does_not_depend_on_the_source(cache, tmp_path):
