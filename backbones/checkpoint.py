@@ -21,7 +21,8 @@ LAYOUTS = (
 )
 
 
-def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+def read_json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
+    """A JSON table of the checkpoint; FileNotFoundError if it is not there, WeightsError if it is none."""
     text = checkpoint.text(name)
     try:
         body = json.loads(text)
@@ -34,7 +35,7 @@ def _json(checkpoint: Checkpoint, name: str) -> dict[str, Any]:
 
 def _indexed(checkpoint: Checkpoint, index: str) -> dict[str, str]:
     """Tensor -> file. Names of files come from the checkpoint: they must not lead out of it."""
-    places = _json(checkpoint, index).get("weight_map")
+    places = read_json(checkpoint, index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(value, str) for value in places.values()):
         raise WeightsError(f"{checkpoint.where}/{index}: has no table `weight_map` of tensors and files")
     for file in set(places.values()):
@@ -61,7 +62,7 @@ def _places(checkpoint: Checkpoint) -> dict[str, str]:
 
 def _check_config(checkpoint: Checkpoint, spec: BackboneSpec) -> None:
     try:
-        found = _json(checkpoint, "config.json")
+        found = read_json(checkpoint, "config.json")
     except FileNotFoundError:
         return  # the tensors' shapes are checked in any case
     from backbones import architecture

@@ -1,4 +1,8 @@
-"""What may stand in the block's place: nothing, the pre-trained block, its random twin, a tiny stand-in."""
+"""What may stand in the block's place: the pre-trained block, and what tells whether it is the pre-training.
+
+A control that needs no block of an LLM (`none`; `mlp` and `depth`, which the segmenter builds to measure) has no place
+here: `build` knows those that are a block, frozen or trained.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,13 @@ from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
 
 if TYPE_CHECKING:
-    from backbones.block import FrozenBlock
+    import torch
+    from torch import nn
 
+#: The controls that read the pre-trained block.
+READING = ("pretrained", "shuffled", "trainable", "lora")
 #: The controls that `build` knows, by the names that records use.
-KNOWN = ("none", "pretrained", "random", "stand-in")
+KNOWN = (*READING, "random", "stand-in", "identity")
 
 
 def _scaled(shape: Shape) -> Shape:
@@ -47,35 +54,71 @@ def _own_seed(spec: BackboneSpec, seed: int) -> int:
 
 
 def build(
-    spec: BackboneSpec | None,
+    spec: BackboneSpec,
     control: str,
-    layer: int | None,
+    layer: int | None = None,
     block_file: BlockFile | None = None,
     seed: int = 0,
-    rotary: bool = False,
-) -> FrozenBlock | None:
-    """The block of one arm, in fp32; None for the control `none`.
+    options: BlockOptions | None = None,
+    lora_rank: int = 4,
+) -> nn.Module:
+    """The block of one arm: a module with a `width` L that maps (B, N, L) to (B, N, L).
 
-    `pretrained` reads block_file, or the cache without one. `random` and `stand-in` are initialised as the family
-    does it, from the seed and the backbone's name. layer is that of the row where it is None. Errors: WeightsError,
-    WeightsMissing.
+    `pretrained` is read from block_file, or from the cache without one, and frozen. `shuffled` is the same, each
+    tensor's entries in another order; `trainable` the same, trained; `lora` the same, frozen, with a trained LoRA of
+    rank lora_rank on its linear layers. `random` and `stand-in` are initialised as the family does it. `identity` is
+    nothing but its width: the two mappers are left. Seeded by seed and the backbone's name; layer is the row's where it
+    is None. Errors: WeightsError, WeightsMissing; ValueError for an unknown control.
     """
     if control not in KNOWN:
         raise ValueError(f"unknown control {control!r}; known: {', '.join(KNOWN)}")
-    if control == "none":
-        return None
-    if spec is None:
-        raise ValueError(f"control {control!r} needs a backbone")
+    if control == "identity":
+        return _identity(spec.width)
     from backbones import block
 
+    options = options or BlockOptions()
     layer = spec.layer if layer is None else layer
     if control == "stand-in":
-        return block.initialised(stand_in(spec), layer, _own_seed(spec, seed), BlockOptions(rotary=rotary))
+        return block.initialised(stand_in(spec), layer, _own_seed(spec, seed), options)
     if control == "random":
-        return block.initialised(spec, layer, _own_seed(spec, seed), BlockOptions(rotary=rotary))
-    block_file = block_file or weights.find(spec, layer)
-    if block_file is None:
+        return block.initialised(spec, layer, _own_seed(spec, seed), options)
+    tensors = weights.load(spec, block_file or _kept(spec, layer))
+    if control == "shuffled":
+        tensors = shuffled(tensors, _own_seed(spec, seed))
+    if control == "trainable":
+        # Small steps are lost in bf16: what learns is kept in fp32, and autocast multiplies it in bf16 all the same.
+        return block.trainable(block.from_tensors(spec, layer, tensors, replace(options, dtype="fp32")))
+    frozen = block.from_tensors(spec, layer, tensors, options)
+    if control == "lora":
+        from backbones.lora import with_lora
+
+        return with_lora(frozen, lora_rank, _own_seed(spec, seed))
+    return frozen
+
+
+def _identity(width: int) -> nn.Module:
+    from torch import nn
+
+    identity = nn.Identity()
+    identity.width = width  # type: ignore[assignment]
+    return identity
+
+
+def _kept(spec: BackboneSpec, layer: int) -> BlockFile:
+    found = weights.find(spec, layer)
+    if found is None:
         raise WeightsMissing(
             f"the weights of {spec.name!r}, layer {layer}, are not here; `bench weights fetch {spec.name}` gets them"
         )
-    return block.from_tensors(spec, layer, weights.load(spec, block_file), BlockOptions(rotary=rotary))
+    return found
+
+
+def shuffled(tensors: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:
+    """Each tensor with its own entries in another order: every distribution kept, every structure gone."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: tensor.flatten()[torch.randperm(tensor.numel(), generator=generator)].reshape(tensor.shape)
+        for name, tensor in sorted(tensors.items())
+    }

@@ -7,6 +7,10 @@ class UnknownBackbone(ValueError):
     """A name that the registry does not have; the message names the nearest one."""
 
 
+class PlugInError(ValueError):
+    """A package that offers backbones cannot be used; the message names it and the entry point."""
+
+
 class WeightsError(ValueError):
     """Weights were found but cannot be used: damaged, of another shape, refused; the message says what would work."""
 

@@ -1,4 +1,4 @@
-"""LoRA on a frozen block: the only module that imports PEFT."""
+"""LoRA on a frozen block."""
 
 from __future__ import annotations
 

@@ -6,12 +6,14 @@ import difflib
 import importlib
 import re
 from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
-from backbones.errors import UnknownBackbone
+from backbones.errors import PlugInError, UnknownBackbone
 from backbones.family import Family
 from backbones.spec import BackboneSpec
 
-#: The modules of the families; each has FAMILY and ROWS. Those of third parties will join here.
+#: The modules of the families; each has FAMILY and ROWS.
 MODULES = (
     "backbones.bert",
     "backbones.biogpt",
@@ -28,6 +30,10 @@ MODULES = (
     "backbones.qwen3",
 )
 
+#: Packages of third parties join through this group of entry points: each names a module like those above, which may
+#: leave FAMILY out where its rows are of a family that is there already.
+GROUP = "bench.backbones"
+
 #: What a name may look like: it becomes part of file names.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
@@ -36,15 +42,41 @@ NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 def _catalogue() -> tuple[dict[str, BackboneSpec], dict[str, Family]]:
     rows: dict[str, BackboneSpec] = {}
     families: dict[str, Family] = {}
-    for module in map(importlib.import_module, MODULES):
-        families[module.FAMILY.name] = module.FAMILY
-        for row in module.ROWS:
-            if not NAME.fullmatch(row.name):
-                raise ValueError(f"{module.__name__}: the backbone name {row.name!r} does not match {NAME.pattern}")
-            if row.name in rows:
-                raise ValueError(f"{module.__name__}: the backbone name {row.name!r} is taken already")
-            rows[row.name] = row
+    for name in MODULES:
+        _join(importlib.import_module(name), name, rows, families)
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        _join(_plug_in(point), _where(point), rows, families)
     return rows, families
+
+
+def _plug_in(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever a stranger's module may raise
+        raise PlugInError(
+            f"{_where(point)}: cannot be imported ({type(error).__name__}: {error}); mend or uninstall the package"
+        ) from error
+
+
+def _where(point: EntryPoint) -> str:
+    package = point.dist.name if point.dist else "an unknown package"
+    return f"entry point {point.name!r} of {package} in the group {GROUP}"
+
+
+def _join(module: Any, where: str, rows: dict[str, BackboneSpec], families: dict[str, Family]) -> None:
+    """Take in a module's families and rows; PlugInError for a name that is taken or that no file may have."""
+    if (family := getattr(module, "FAMILY", None)) is not None:
+        if family.name in families:
+            raise PlugInError(f"{where}: the family name {family.name!r} is taken already")
+        families[family.name] = family
+    for row in getattr(module, "ROWS", ()):
+        if not NAME.fullmatch(row.name) or row.name in ("none", "package", "hub"):
+            raise PlugInError(f"{where}: the backbone name {row.name!r} does not match {NAME.pattern} or has a meaning")
+        if row.name in rows:
+            raise PlugInError(f"{where}: the backbone name {row.name!r} is taken already")
+        if row.family not in families:
+            raise PlugInError(f"{where}: {row.name!r} is of the unknown family {row.family!r}; {sorted(families)}")
+        rows[row.name] = row
 
 
 def names() -> list[str]:
@@ -68,6 +100,11 @@ def family(spec: BackboneSpec) -> Family:
     if spec.family not in families:
         raise UnknownBackbone(f"backbone {spec.name!r} is of the unknown family {spec.family!r}; {sorted(families)}")
     return families[spec.family]
+
+
+def families() -> list[Family]:
+    """Every family, in the order of their names."""
+    return [found for _, found in sorted(_catalogue()[1].items())]
 
 
 def block_parameters(spec: BackboneSpec) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -22,6 +23,15 @@ Examples:
   python -m bench report runs/phantom-cpu
 """
 
+
+#: Flags that are short for one setting.
+SHORT = {
+    "steps": ("train", "steps"),
+    "rotary": ("block", "rotary"),
+    "causal": ("block", "causal"),
+    "block_dtype": ("block", "dtype"),
+    "mapper_lora": ("model", "mapper_lora"),
+}
 
 #: Columns of a table that no terminal limits.
 WIDE = 200
@@ -51,7 +61,19 @@ class Numbers(click.ParamType):
 
 STUDY_OPTIONS = [
     click.option("--study", type=click.Path(path_type=Path), help="A TOML file with these options; flags win."),
-    click.option("--backbones", type=Names(), help="Names from `bench list backbones`; `none` is the baseline alone."),
+    click.option(
+        "--backbones",
+        type=Names(),
+        metavar="NAME[@LAYER,…],…",
+        help="Names from `bench list backbones`, checkpoint folders, .gguf files or hub repositories; `none` is the "
+        "baseline alone. NAME@8,16 takes these layers instead of the last.",
+    ),
+    click.option(
+        "--controls",
+        type=Names(),
+        help="What stands beside each block: standard (its frozen random twin) [standard], all, or names: "
+        "random, shuffled, identity, mlp, depth, trainable, lora; none for the baseline alone.",
+    ),
     click.option("--data", help="Folder with MSD-layout tasks. Left out: the phantom decathlon."),
     click.option("--tasks", type=Names(), help="Task names; all in the data folder when left out."),
     click.option("--seeds", type=Numbers(), help="Seeds [0]."),
@@ -60,6 +82,12 @@ STUDY_OPTIONS = [
     click.option("--weights", multiple=True, metavar="NAME=PATH|random", help="Where a backbone's weights are."),
     click.option("--steps", type=int, help="Training steps of a trial; short for --set train.steps=N."),
     click.option("--set", "overrides", multiple=True, metavar="GROUP.NAME=VALUE", help="Override one preset setting."),
+    click.option("--rotary", is_flag=True, default=None, help="Short for --set block.rotary=true."),
+    click.option("--causal", is_flag=True, default=None, help="Short for --set block.causal=true."),
+    click.option("--block-dtype", metavar="auto|fp32|bf16", help="Short for --set block.dtype=…"),
+    click.option("--mapper-lora", type=int, metavar="RANK", help="LoRA of this rank on the mappers; the paper has 4."),
+    click.option("--checkpointing", is_flag=True, default=None, help="Compute the block twice instead of keeping it."),
+    click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option("--out", help="Run folder [runs/<data>-<preset>]."),
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
     click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
@@ -196,17 +224,26 @@ def weights_list() -> None:
 
 def _study(given: dict[str, Any]) -> StudySpec:
     """Defaults, then the TOML file, then flags."""
-    path, overrides, steps = given.pop("study"), given.pop("overrides"), given.pop("steps")
+    path, overrides = given.pop("study"), given.pop("overrides")
     values = load(path) if path else {}
     settings = {group: dict(items) for group, items in values.pop("settings", {}).items()}
     for group, name, value in map(_override, overrides):
         settings.setdefault(group, {})[name] = value
-    if steps is not None:
-        settings.setdefault("train", {})["steps"] = steps
+    for flag, (group, name) in SHORT.items():
+        if (value := given.pop(flag)) is not None:
+            settings.setdefault(group, {})[name] = value
     weights = values.pop("weights", {}) | dict(_weight(text) for text in given.pop("weights"))
     flags = {name: value for name, value in given.items() if value is not None}
     command = "python -m bench " + shlex.join(sys.argv[1:])
-    return StudySpec(**(values | flags), settings=settings, weights=weights, command=command)
+    study = StudySpec(**(values | flags), settings=settings, weights=weights, command=command)
+    if study.offline:
+        go_offline()
+    return study
+
+
+def go_offline() -> None:
+    """No network from here on. The hub's client reads this when it is imported, and Ray's workers inherit it."""
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def _override(text: str) -> tuple[str, str, str]:

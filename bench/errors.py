@@ -8,11 +8,12 @@ INTERRUPTED = 130
 
 def is_users(error: ValueError) -> bool:
     """True for the errors by which the rooms refuse bad input."""
-    from backbones.registry import UnknownBackbone
+    from backbones.errors import PlugInError, UnknownBackbone
     from backbones.weights import WeightsError
     from bench.data.folder import DataError
     from bench.study import StudyError
     from reports.build import ReportError
     from results.store import RecordError
 
-    return isinstance(error, (StudyError, DataError, UnknownBackbone, WeightsError, RecordError, ReportError))
+    users = (StudyError, DataError, UnknownBackbone, PlugInError, WeightsError, RecordError, ReportError)
+    return isinstance(error, users)

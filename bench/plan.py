@@ -8,8 +8,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from bench.arms import Arm
 from bench.data.splits import SEED, Split, make_split
-from bench.preflight import Arm, Ground
+from bench.preflight import Ground
 from bench.study import StudyError, StudySpec
 from bench.trial import TrialJob
 from results.record import TaskInfo, TrialSpec, Weights
@@ -43,6 +44,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
                         train=settings["train"],
                         model=_lists(model),
                         data=settings["data"],
+                        block=settings["block"] if arm.control != "none" else {},
                     )
                     jobs.append(_job(study, ground, arm, spec, _info(ground, name, split)))
     return jobs
@@ -58,6 +60,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
         block=arm.block,
         workers=study.workers_per_trial,
         zero_stage=study.zero_stage,
+        checkpointing=study.checkpointing,
         command=study.command,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from backbones.spec import DTYPES
 from mvl.config import SegmenterConfig
 
 Settings = dict[str, dict[str, Any]]
@@ -62,6 +63,25 @@ class DataSettings:
             raise ValueError(f"data.overlap: {self.overlap!r} is outside [0, 1)")
 
 
+@dataclass(frozen=True)
+class BlockSettings:
+    """How the block is run: backbones.spec.BlockOptions says what rotary, causal and dtype mean.
+
+    dtype `auto` is bf16 where the training computes in bf16, else fp32. lora_rank is that of the control `lora`.
+    """
+
+    rotary: bool = False
+    causal: bool = False
+    dtype: str = "auto"
+    lora_rank: int = 4
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("auto", *DTYPES):
+            raise ValueError(f"block.dtype: unknown value {self.dtype!r}; known: auto, {', '.join(DTYPES)}")
+        if self.lora_rank < 1:
+            raise ValueError(f"block.lora_rank: {self.lora_rank} is below 1")
+
+
 #: What a task sets by itself; never a preset's or a flag's.
 _BY_TASK = {"channels", "classes"}
 _MODEL_DEFAULTS = {k: v for k, v in asdict(SegmenterConfig(1, 2)).items() if k not in _BY_TASK}
@@ -71,11 +91,13 @@ PRESETS: dict[str, Settings] = {
         "train": asdict(TrainSettings()),
         "model": _MODEL_DEFAULTS | {"width": 64, "heads": 2},
         "data": asdict(DataSettings(max_voxels=64**3, overlap=0.25)),
+        "block": asdict(BlockSettings()),
     },
     "default": {
         "train": asdict(TrainSettings(steps=20_000, batch=2, lr=3e-4, epochs=100, precision="bf16")),
         "model": _MODEL_DEFAULTS | {"image": (96, 96, 96), "patch": (8, 8, 8), "width": 384, "depth": 12, "heads": 6},
         "data": asdict(DataSettings()),
+        "block": asdict(BlockSettings()),
     },
 }
 
@@ -96,7 +118,10 @@ def resolve(preset: str, overrides: Settings) -> Settings:
         settings[group] = base | {key: _as(base[key], value, f"{group}.{key}") for key, value in given.items()}
     replace(TrainSettings(), **settings["train"])
     replace(DataSettings(), **settings["data"])
+    replace(BlockSettings(), **settings["block"])
     SegmenterConfig.of(settings["model"] | {"channels": 1, "classes": 2})
+    if settings["block"]["dtype"] == "auto":
+        settings["block"]["dtype"] = settings["train"]["precision"]
     return settings
 
 
@@ -105,7 +130,7 @@ def parse_override(text: str) -> tuple[str, str, str]:
     key, equals, value = text.partition("=")
     group, dot, name = key.strip().partition(".")
     if not (equals and dot and group in PRESETS["cpu"] and name):
-        raise ValueError(f"--set {text!r} is not of the form train.NAME=VALUE, model.NAME=VALUE or data.NAME=VALUE")
+        raise ValueError(f"--set {text!r} is not of the form GROUP.NAME=VALUE; groups: {', '.join(PRESETS['cpu'])}")
     return group, name, value.strip()
 
 

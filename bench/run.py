@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -34,17 +35,17 @@ def run_study(study: StudySpec, console: Console) -> int:
             plan.remember(run, [job.spec for job in jobs])
             plan.save_splits(study, ground, run)
             bind(study, run)
-            return _run_missing(run, jobs, study, console)
+            return _run_missing(run, jobs, study, ground.notices, console)
     except Timeout:
         raise StudyError(
             f"{run}: another `bench run` is at work in this folder; wait for it or use another --out"
         ) from None
 
 
-def _run_missing(run: Path, jobs: list[TrialJob], study: StudySpec, console: Console) -> int:
+def _run_missing(run: Path, jobs: list[TrialJob], study: StudySpec, left_out: Iterable[str], console: Console) -> int:
     done = store.completed(run)
     todo = [job for job in jobs if job.spec.digest not in done]
-    _say_ground(jobs, todo, console)
+    _say_ground(jobs, todo, left_out, console)
     if not todo:
         console.print(f"nothing to run: {len(jobs)} of {len(jobs)} trials are complete")
     interrupted = bool(todo) and not _launch(todo, study, console)
@@ -81,13 +82,13 @@ def write_outputs(run: Path) -> Path:
     return write_report(run, expected=plan.expected(run), command="\n".join(filter(None, commands)))
 
 
-def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], console: Console) -> None:
+def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[str], console: Console) -> None:
     tasks = {job.spec.task for job in jobs}
     arms = list(dict.fromkeys(arm_of(job) for job in jobs))
     console.print(
         f"tasks: {len(tasks)}; arms: {', '.join(arms)}; {len(jobs)} trials, {len(todo)} to run", highlight=False
     )
-    for notice in dict.fromkeys(job.info.notice for job in jobs if job.info.notice):
+    for notice in (*left_out, *dict.fromkeys(job.info.notice for job in jobs if job.info.notice)):
         console.print(notice, style="yellow", highlight=False, markup=False)
 
 

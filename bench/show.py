@@ -26,7 +26,8 @@ def require_run(run: Path) -> Path:
 def show_plan(study: StudySpec, console: Console) -> None:
     """A row a task and arm: cases, block, steps, and how many trials are complete."""
     check_bound(study, study.run)
-    jobs = plan.expand(study, preflight.check(study, lambda text: None))
+    ground = preflight.check(study, lambda text: None)
+    jobs = plan.expand(study, ground)
     done = store.completed(study.run) if study.run.exists() else set()
     table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "steps", "complete")
     groups: dict[tuple[str, str], list[plan.TrialJob]] = {}
@@ -35,21 +36,24 @@ def show_plan(study: StudySpec, console: Console) -> None:
     for (task, arm), members in groups.items():
         spec, info = members[0].spec, members[0].info
         complete = sum(job.spec.digest in done for job in members)
-        size = _block_size(spec.backbone, spec.control)
+        size = _block_of(members[0])
         cases = f"{info.training_cases} / {info.held_out_cases}"
         table.add_row(
             task, arm, spec.weights.label, cases, size, str(spec.train["steps"]), f"{complete} of {len(members)}"
         )
     console.print(table)
     left = sum(job.spec.digest not in done for job in jobs)
+    for notice in ground.notices:
+        console.print(notice, style="yellow", highlight=False, markup=False)
     console.print(f"{len(jobs)} trials, {len(jobs) - left} complete, {left} to run; run folder: {study.run}")
 
 
-def _block_size(name: str, control: str) -> str:
-    if control == "none":
+def _block_of(job: plan.TrialJob) -> str:
+    """Parameters of the LLM's block that stands in the arm: none in the baseline and in the controls of capacity."""
+    if job.backbone is None or job.spec.control in ("identity", "mlp", "depth"):
         return "0"
-    spec = backbones.get(name)
-    return f"{backbones.block_parameters(backbones.stand_in(spec) if control == 'stand-in' else spec):,}"
+    spec = backbones.stand_in(job.backbone) if job.spec.control == "stand-in" else job.backbone
+    return f"{backbones.block_parameters(spec):,}"
 
 
 def show_status(run: Path, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from dataclasses import asdict, dataclass, field
@@ -11,9 +12,12 @@ from typing import Any
 import tomli_w
 
 from bench.presets import PHANTOM_STEPS, Settings, resolve
+from results import record
 from results.store import atomic_write
 
 FILE = "study.toml"
+#: What may stand beside the baseline and the pre-trained block, by the names that records use.
+CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -25,11 +29,13 @@ class StudyError(ValueError):
 class StudySpec:
     """One study. data is None for the phantom decathlon; tasks empty means all that the data hold.
 
+    backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
     weights maps a backbone to a path, or "*" to `random`. settings are overrides of the preset, by group.
-    The last five fields say how to run, and change no number.
+    The last seven fields say how to run, and change no number.
     """
 
     backbones: tuple[str, ...] = ("none",)
+    controls: tuple[str, ...] = ("standard",)
     data: str | None = None
     tasks: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -41,6 +47,8 @@ class StudySpec:
     workers_per_trial: int = 1
     zero_stage: int = 0
     max_concurrent: int = 0
+    checkpointing: bool = False
+    offline: bool = False
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -50,6 +58,11 @@ class StudySpec:
                 raise StudyError(f"--{name}: {list(values)} must be whole numbers from 0, at least one, none twice")
         if not self.backbones:
             raise StudyError("--backbones: at least one name is needed; `--backbones none` is the baseline alone")
+        known = ("standard", "all", "none", *CONTROLS)
+        if unknown := [name for name in self.controls if name not in known]:
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ";"
+            raise StudyError(f"--controls: unknown control {unknown[0]!r}{hint} available: {', '.join(known)}")
         if self.workers_per_trial < 1:
             raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
         if self.zero_stage not in (0, 1, 2, 3):
@@ -66,6 +79,13 @@ class StudySpec:
                 f"--workers-per-trial: {workers} workers cannot share train.batch = {batch}; "
                 f"use a divisor of it, or --set train.batch={workers * max(1, batch // workers)}"
             )
+
+    @property
+    def wanted_controls(self) -> tuple[str, ...]:
+        """The controls by name, in the order of CONTROLS. `none`, the baseline, is always run and not among them."""
+        asked = {"random"} if "standard" in self.controls else set()
+        asked |= set(CONTROLS if "all" in self.controls else self.controls)
+        return tuple(name for name in CONTROLS if name in asked)
 
     @property
     def phantom(self) -> bool:
@@ -100,6 +120,7 @@ class StudySpec:
             "train": groups["train"],
             "model": groups["model"],
             "preparation": groups["data"],
+            "block": groups["block"],
         }
 
 
@@ -112,22 +133,25 @@ def load(path: Path) -> dict[str, Any]:
     if isinstance(body.get("data"), dict):
         raise StudyError(f"{path}: `data` is the data folder; preparation settings go under [preparation]")
     body.pop("command", None)  # how a run folder's own study.toml came about
-    groups = {"train": "train", "model": "model", "preparation": "data"}
+    groups = {"train": "train", "model": "model", "preparation": "data", "block": "block"}
     settings = {group: body.pop(name) for name, group in groups.items() if name in body}
     if wrong := [name for name, values in settings.items() if not isinstance(values, dict)]:
         raise StudyError(f"{path}: {wrong[0]} must be a table of settings such as [train]")
     if unknown := sorted(set(body) - set(_KINDS)):
-        raise StudyError(f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KINDS))}, [train], [model]")
+        raise StudyError(
+            f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KINDS))}, [{'], ['.join(groups)}]"
+        )
     values = {name: _typed(value, name, path) for name, value in body.items()}
     return values | ({"settings": settings} if settings else {})
 
 
 #: What a study file may set, and of which kind: a list of it where it stands in a tuple.
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(("backbones", "tasks"), (str,)),
+    **dict.fromkeys(("backbones", "controls", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
     **dict.fromkeys(("data", "preset", "out"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent"), int),
+    **dict.fromkeys(("checkpointing", "offline"), bool),
     "weights": dict,
 }
 
@@ -172,7 +196,7 @@ def check_bound(study: StudySpec, run: Path) -> None:
 
 def bind(study: StudySpec, run: Path) -> None:
     """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
-    names = ("backbones", "tasks", "seeds", "folds", "weights", "command")
+    names = ("backbones", "controls", "tasks", "seeds", "folds", "weights", "command")
     asked = {name: value for name, value in asdict(study).items() if name in names and value}
     fixed = study.fixed()
     if study.phantom:

@@ -11,10 +11,10 @@ import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backbones import controls
-from backbones.spec import BackboneSpec
+from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
 from bench import provenance
 from bench.data.folder import open_task, read_case
@@ -24,6 +24,10 @@ from bench.data.volumes import PreparedCase, prepare_case, to_native
 from bench.presets import train_settings
 from results import store
 from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
+
+if TYPE_CHECKING:
+    from mvl.config import SegmenterConfig
+    from mvl.model import Segmenter
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
@@ -45,6 +49,7 @@ class TrialJob:
     block: BlockFile | None = None
     workers: int = 1
     zero_stage: int = 0
+    checkpointing: bool = False
     command: str = ""
 
 
@@ -79,18 +84,15 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     from bench.data.crops import CropSampler
     from bench.train import train
     from mvl.config import SegmenterConfig
-    from mvl.model import Segmenter
 
     spec, settings = job.spec, train_settings(job.spec.train)
     started, meter = provenance.now(), CostMeter()
     rank, workers = deepspeed_engine.join()
-    torch.manual_seed(spec.seed)
     preparation, training, held_out = prepare(job)
     meter.mark("prepared")
 
-    block = controls.build(job.backbone, spec.control, spec.layer, job.block, seed=spec.seed)
     config = SegmenterConfig.of(spec.model).fitted([case.shape for case in training])
-    model = Segmenter(config, block)
+    model = build_segmenter(job, config)
     sampler = CropSampler(training, config.image, spec.seed, settings.foreground)
     engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
     meter.mark("built")
@@ -119,6 +121,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "threads": torch.get_num_threads(),
         "workers": workers,
         "zero_stage": job.zero_stage,
+        "checkpointing": job.checkpointing,
         "weights": asdict(spec.weights),
         "data_digest": spec.data_digest,
         "command": job.command,
@@ -128,6 +131,27 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
     store.write(Path(job.run), record)
     return record
+
+
+def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
+    """The segmenter of one arm. What all arms share starts from the same values: the seed's own."""
+    import torch
+
+    from mvl.matched import Matched
+    from mvl.model import Segmenter
+
+    spec = job.spec
+    torch.manual_seed(spec.seed)
+    if spec.control == "none":
+        return Segmenter(config)
+    assert job.backbone is not None, "every arm but the baseline is of a backbone"
+    if spec.control in ("mlp", "depth"):
+        return Segmenter(config, matched=Matched(spec.control, job.backbone.width))
+    settings = dict(spec.block)
+    rank = settings.pop("lora_rank")
+    options = BlockOptions(**settings, checkpointing=job.checkpointing)
+    block = controls.build(job.backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
+    return Segmenter(config, block)
 
 
 def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:

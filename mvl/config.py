@@ -23,7 +23,8 @@ class SegmenterConfig:
 
     image is the crop the model is trained on, in voxels: other sizes work too, the position embedding is interpolated.
     placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, or `before` it.
-    residual adds the block's input to its output. classes counts the background.
+    residual adds the block's input to its output. mapper_lora is the rank of LoRA on the two linear maps around the
+    block (the paper: 4); 0 trains them whole. classes counts the background.
     Source of the architecture: arXiv 2410.02458.
     """
 
@@ -41,6 +42,7 @@ class SegmenterConfig:
     decoder: str = "skip"
     placement: str = "after"
     residual: bool = True
+    mapper_lora: int = 0
 
     def __post_init__(self) -> None:
         for name in ("image", "patch"):
@@ -50,9 +52,9 @@ class SegmenterConfig:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
-        for name in ("channels", "width", "depth", "heads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a positive whole number")
+        for name, least in {"channels": 1, "width": 1, "depth": 1, "heads": 1, "mapper_lora": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
         if self.classes < 2:
             raise ValueError(f"classes: {self.classes} leaves no foreground; at least 2 are needed")
         if self.width % self.heads:

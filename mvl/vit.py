@@ -9,11 +9,14 @@ from mvl.config import SegmenterConfig, Size3
 
 
 class EncoderBlock(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)). (B, N, D) to (B, N, D)."""
+    """x + attention(norm(x)), then x + mlp(norm(x)). (B, N, D) to (B, N, D).
 
-    def __init__(self, config: SegmenterConfig) -> None:
+    hidden is the MLP's inner width, config.mlp_ratio times the width where it is left out.
+    """
+
+    def __init__(self, config: SegmenterConfig, hidden: int | None = None) -> None:
         super().__init__()
-        width, hidden = config.width, int(config.width * config.mlp_ratio)
+        width, hidden = config.width, hidden or int(config.width * config.mlp_ratio)
         self.norm_attention = nn.LayerNorm(width)
         self.attention = ATTENTION[config.attention](width, config.heads, config.dropout)
         self.norm_mlp = nn.LayerNorm(width)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import cases, facts, figures, formats, html, listings, tables
+from reports import cases, controls, facts, figures, formats, html, listings, tables
 from results import store, summary
 from results.record import TrialResult, TrialSpec
 
@@ -85,6 +85,7 @@ def _tables(data: _Run, told: facts.Facts) -> dict[str, tables.Table]:
         listings.data_table(data.records),
         tables.score_table("by_task", _BY_TASK, data.tasks, heads, told.notices),
         tables.score_table("by_modality", _BY_MODALITY, data.modalities, modalities),
+        controls.controls_table(data.records, data.trials, data.modalities),
         listings.cost_table(data.records, data.trials),
         listings.failure_table(data.records, data.trials),
         listings.weights_table(data.records, data.trials),

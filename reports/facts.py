@@ -92,6 +92,12 @@ def _weights(trials: pd.DataFrame) -> list[str]:
     texts = {
         "none": "{}: the baseline, which is the same segmenter without a block.",
         "random": "{}: frozen random weights in the real architecture; nothing in it is pre-trained.",
+        "shuffled": "{}: the pre-trained numbers in another order; no structure of them is left.",
+        "identity": "{}: the two mappers with nothing between them.",
+        "mlp": "{}: an MLP with as many trainable parameters as the mappers; nothing in it is pre-trained.",
+        "depth": "{}: encoder blocks with as many trainable parameters as the mappers; nothing is pre-trained.",
+        "trainable": "{}: the pre-trained block, trained with the rest; it is not frozen.",
+        "lora": "{}: the pre-trained block, frozen, with a LoRA that is trained.",
         "stand-in": "{}: a tiny random twin of the real architecture; nothing in it is pre-trained.",
     }
     found = trials.drop_duplicates("arm").groupby("control", sort=False)["arm"]

@@ -96,6 +96,7 @@ SECTIONS = {
     "data": "Table 1. Data",
     "by_task": "Table 2. Scores by task",
     "by_modality": "Table 3. Scores by modality",
+    "controls": "Table 4. Arms and controls",
     "cases": "Cases",
     "training": "Learning curves",
     "cost": "Cost",

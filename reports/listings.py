@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from reports.tables import MISSING, UNKNOWN, Table, plain
+from reports.tables import MISSING, UNKNOWN, Table, plain, span
 from results import summary
 from results.record import Status, TrialResult
 
@@ -29,8 +29,8 @@ def data_table(records: Sequence[TrialResult]) -> Table:
                 "Data": first.origin,
                 "Channels": ", ".join(first.channels),
                 "Classes": ", ".join(first.labels),
-                "Training cases": _range([task.training_cases for task in tasks]),
-                "Held-out cases": _range([task.held_out_cases for task in tasks]),
+                "Training cases": span([task.training_cases for task in tasks]),
+                "Held-out cases": span([task.held_out_cases for task in tasks]),
                 "Source": first.source or UNKNOWN,
                 "Licence": first.licence or UNKNOWN,
                 "Notice": first.notice,
@@ -45,14 +45,13 @@ def data_table(records: Sequence[TrialResult]) -> Table:
 
 
 def weights_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table:
-    """Where each arm's frozen block came from, with the full SHA-256 of the file that was read."""
+    """Where each arm's block came from, with the full SHA-256 of the file that was read."""
     arms = dict(zip(trials["digest"], trials["arm"], strict=True))
     found = {}
     for record in records:
         spec = record.spec
         key = (arms[spec.digest], spec.layer, spec.weights)
-        read = spec.control not in ("none", "random", "stand-in")
-        blank = UNKNOWN if read else MISSING
+        blank = UNKNOWN if spec.weights.sha256 else MISSING
         found[key] = {
             "Arm": arms[spec.digest],
             "Layer": MISSING if spec.layer is None else spec.layer,
@@ -66,7 +65,7 @@ def weights_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table
     rows = rows.sort_values("Arm", key=lambda names: names.map(order.index), kind="stable")
     return plain(
         "weights",
-        "The frozen block of each arm. The baseline has none; random weights are made, not read from a file.",
+        "The block of each arm. The baseline has none; random weights are made, not read from a file.",
         rows,
     )
 
@@ -83,8 +82,8 @@ def cost_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table:
             {
                 "Arm": arm,
                 "Trials": len(costs),
-                "Trainable parameters": _range(_values(costs, "trainable_parameters")),
-                "Frozen parameters": _range(_values(costs, "frozen_parameters")),
+                "Trainable parameters": span(_values(costs, "trainable_parameters")),
+                "Frozen parameters": span(_values(costs, "frozen_parameters")),
                 "Seconds a step": _number(costs, "seconds_a_step", "median", ".3f"),
                 "Peak memory (MiB)": _number(costs, "peak_memory_bytes", "max", ",.0f", 2**-20),
                 "Training (s)": _number(costs, "train_seconds", "sum", ",.1f"),
@@ -122,7 +121,7 @@ def settings_table(records: Sequence[TrialResult]) -> Table:
     """Every resolved setting that is part of a trial's identity, and its value or values."""
     values: dict[tuple[str, str], list[str]] = {}
     for record in records:
-        for part in ("train", "model", "data"):
+        for part in ("train", "model", "data", "block"):
             for name, value in getattr(record.spec, part).items():
                 values.setdefault((part, name), []).append(_text(value))
     rows = [{"Part": part, "Setting": name, "Value": _distinct(seen)} for (part, name), seen in sorted(values.items())]
@@ -188,13 +187,6 @@ def _edge(told: Sequence[dict[str, Any]], name: str, choose: Any) -> str:
 
 def _values(costs: Sequence[dict[str, Any]], name: str) -> list[float]:
     return [cost[name] for cost in costs if cost.get(name) is not None]
-
-
-def _range(values: Sequence[float]) -> str:
-    if not values:
-        return UNKNOWN
-    low, high = f"{min(values):,}", f"{max(values):,}"
-    return low if low == high else f"{low}–{high}"
 
 
 def _number(costs: Sequence[dict[str, Any]], name: str, how: str, form: str, scale: float = 1.0) -> str:

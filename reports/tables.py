@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -109,6 +109,14 @@ def mean_sd(mean: float, sd: float) -> str:
     if pd.isna(mean):
         return MISSING
     return f"{mean:.3f}" if pd.isna(sd) else f"{mean:.3f} ± {sd:.3f}"
+
+
+def span(values: Sequence[float]) -> str:
+    """`7,890` where all are equal, `7,890–9,001` where they are not."""
+    if not values:
+        return UNKNOWN
+    low, high = f"{min(values):,}", f"{max(values):,}"
+    return low if low == high else f"{low}–{high}"
 
 
 def signed(value: float) -> str:

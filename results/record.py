@@ -12,13 +12,25 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = 2
 
 #: Part of every trial's digest: raised when the code changes what a trial with the same settings gives.
 METHOD = 1
 
-#: What stands in the block's place. `none` is the baseline: the same segmenter without a block.
-CONTROLS = ("none", "pretrained", "random", "stand-in")
+#: What stands in the block's place -> what is added to the backbone's name where people read it. `none` is the
+#: baseline: the same segmenter without a block. The order is that of every table.
+CONTROLS = {
+    "none": "",
+    "pretrained": "",
+    "stand-in": " (stand-in, random)",
+    "random": " (random twin)",
+    "shuffled": " (shuffled)",
+    "identity": " (mappers only)",
+    "mlp": " (matched MLP)",
+    "depth": " (matched depth)",
+    "trainable": " (trained)",
+    "lora": " (LoRA)",
+}
 
 
 class Status(StrEnum):
@@ -32,8 +44,8 @@ class Status(StrEnum):
 class Weights:
     """Where a block's parameters came from.
 
-    kind is one of CONTROLS, source says where the bytes were read, sha256 is the hash of the block's file
-    (empty where nothing was read: a random twin is made, not read).
+    kind is `pretrained` or `shuffled` where they were read: source says where, and sha256 is the hash of what was read,
+    before any shuffling. Else it is the control's name, and source tells how they were made.
     """
 
     kind: str
@@ -46,16 +58,15 @@ class Weights:
         """The text of the `weights` column; it never calls a random weight pre-trained."""
         if self.kind == "stand-in":
             return "stand-in, random"
-        if self.kind == "pretrained":
-            return f"pretrained sha256:{self.sha256[:12]}"
-        return self.kind
+        return f"{self.kind} sha256:{self.sha256[:12]}" if self.sha256 else self.kind
 
 
 @dataclass(frozen=True)
 class TrialSpec:
     """Everything that may change a trial's numbers, and nothing else: no device, no worker count.
 
-    train, model and data are the fully resolved settings, as plain JSON values.
+    train, model, data and block are the fully resolved settings, as plain JSON values. layer is None where the arm does
+    not depend on it: a random block has none.
     """
 
     task: str
@@ -71,6 +82,7 @@ class TrialSpec:
     train: dict[str, Any] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    block: dict[str, Any] = field(default_factory=dict)
     method: int = METHOD
 
     def __post_init__(self) -> None:
@@ -103,8 +115,7 @@ class TrialSpec:
 
 def arm_label(backbone: str, control: str) -> str:
     """The arm's name as people read it in every table, figure and log line."""
-    suffix = {"random": " (random twin)", "stand-in": " (stand-in, random)"}
-    return backbone + suffix.get(control, "")
+    return backbone + CONTROLS[control]
 
 
 def digest_of(value: Any, length: int = 12) -> str:

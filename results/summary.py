@@ -148,7 +148,7 @@ def by_modality(tasks: pd.DataFrame) -> pd.DataFrame:
 def _by_arm(table: pd.DataFrame) -> pd.DataFrame:
     """The rows in the order of their arms; those of one arm stay as they are."""
     keys = {"_rival": table["control"] != "none", "_name": table["backbone"]}
-    keys["_rank"] = table["control"].map(CONTROLS.index)
+    keys["_rank"] = table["control"].map(list(CONTROLS).index)
     return table.assign(**keys).sort_values(list(keys), kind="stable")[list(table.columns)]
 
 
@@ -185,7 +185,7 @@ def _arm(spec: TrialSpec) -> tuple[Any, ...]:
 
 def _order(spec: TrialSpec) -> tuple[Any, ...]:
     layer = -1 if spec.layer is None else spec.layer
-    arm = (spec.control != "none", spec.backbone, CONTROLS.index(spec.control), layer, -spec.fraction)
+    arm = (spec.control != "none", spec.backbone, list(CONTROLS).index(spec.control), layer, -spec.fraction)
     return (spec.task, *arm, spec.seed, spec.fold, spec.digest)
 
 
