@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.speed import block, harness, weights
+from tests.speed import block, checkpoints, harness, weights
 from tests.speed.__main__ import main
 from tests.speed.harness import CannotMeasure, Measurement, Reading
 
@@ -181,8 +181,8 @@ def test_the_checkpoint_is_what_both_sides_read(tmp_path):
     """Ours and the peer's end with the same numbers: they are measured at the same task."""
     import torch
 
-    row = weights.llama(64, 96)
-    weights.write_checkpoint(tmp_path, row, "1MB")
+    row = checkpoints.llama(64, 96)
+    checkpoints.write_checkpoint(tmp_path, row, "1MB")
     assert len(list(tmp_path.glob("model-*.safetensors"))) > 1
     ours = weights.read_block(row, tmp_path).layer.state_dict()
     theirs = weights.whole_model(tmp_path).layers[row.layer].state_dict()
@@ -194,18 +194,18 @@ def test_the_checkpoint_is_what_both_sides_read(tmp_path):
 
 
 def test_a_hub_sends_the_block_and_headers_to_us_and_every_shard_to_the_peer(monkeypatch):
-    row = weights.llama(64, 96)
+    row = checkpoints.llama(64, 96)
     monkeypatch.setattr(weights, "LARGE", row)
     monkeypatch.setattr(weights, "SHARD", "1MB")
     reading = weights.layer_from_hub_bytes(1)
     block_bytes = weights.block_bytes(row)
     assert reading.exact and block_bytes < reading.ours < 3 * block_bytes  # the index counts in so small a model
-    assert reading.peer > 32 * block_bytes + 4 * weights.VOCABULARY * row.width
+    assert reading.peer > 32 * block_bytes + 4 * checkpoints.VOCABULARY * row.width
     assert 1.05 * block_bytes < reading.bar < reading.ours
 
 
 def test_the_verdict_of_bf16_waits_for_a_cpu_that_has_it(monkeypatch):
-    row = weights.llama(64, 96)
+    row = checkpoints.llama(64, 96)
     monkeypatch.setattr(block, "multiplies_bf16", lambda: False)
     monkeypatch.setattr("backbones.get", lambda name: row)
     monkeypatch.setattr(block, "TOKENS", 16)
