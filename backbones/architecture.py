@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
+import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,19 +24,37 @@ def classes(spec: BackboneSpec) -> Any:
 
 
 def configuration(spec: BackboneSpec) -> Any:
-    """The transformers configuration of the row."""
-    family = registry.family(spec)
-    # Configurations fill in tables that they are given: the row's own must stay as it is.
-    settings = copy.deepcopy(dict(spec.config))
-    return getattr(classes(spec), family.configuration)(**settings, attn_implementation=family.attention)
+    """The transformers configuration of the row, made once: do not change it."""
+    return _configuration(*_key(spec))
+
+
+# Configurations and empty layers take longer to make than a mapped block takes to read.
+Key = tuple[str, str]
+
+
+def _key(spec: BackboneSpec) -> Key:
+    """What a configuration depends on. As text: configurations change tables that they are given, and keep this one."""
+    return spec.family, json.dumps(dict(spec.config), sort_keys=True)
+
+
+@lru_cache(maxsize=256)
+def _configuration(name: str, settings: str) -> Any:
+    family = registry.family_named(name)
+    made = getattr(importlib.import_module(family.module), family.configuration)
+    return made(**json.loads(settings), attn_implementation=family.attention)
 
 
 def empty_layer(spec: BackboneSpec, layer: int) -> nn.Module:
     """Layer number `layer` of the model, on the meta device: names and shapes, no memory."""
+    return _empty_layer(_key(spec), layer)
+
+
+def _empty_layer(key: Key, layer: int) -> nn.Module:
+    family = registry.family_named(key[0])
     with torch.device("meta"):
-        module: nn.Module = getattr(classes(spec), registry.family(spec).layer)(configuration(spec), layer)
+        module: nn.Module = getattr(importlib.import_module(family.module), family.layer)(_configuration(*key), layer)
     # No checkpoint would fill one, and it would stay on the meta device.
-    assert not list(module.buffers()), f"the layer of {spec.family} has buffers"
+    assert not list(module.buffers()), f"the layer of {family.name} has buffers"
     return module
 
 
@@ -56,7 +75,12 @@ def initialised_layer(spec: BackboneSpec, layer: int, seed: int) -> nn.Module:
 
 def shapes(spec: BackboneSpec, layer: int) -> dict[str, tuple[int, ...]]:
     """The block's tensors and their shapes."""
-    return {name: tuple(tensor.shape) for name, tensor in empty_layer(spec, layer).state_dict().items()}
+    return dict(_shapes(_key(spec), layer))
+
+
+@lru_cache(maxsize=256)
+def _shapes(key: Key, layer: int) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in _empty_layer(key, layer).state_dict().items()}
 
 
 def check_config(spec: BackboneSpec, found: Mapping[str, Any], where: str) -> None:

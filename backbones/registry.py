@@ -102,6 +102,11 @@ def family(spec: BackboneSpec) -> Family:
     return families[spec.family]
 
 
+def family_named(name: str) -> Family:
+    """The family of this name, which a row has been found to belong to."""
+    return _catalogue()[1][name]
+
+
 def families() -> list[Family]:
     """Every family, in the order of their names."""
     return [found for _, found in sorted(_catalogue()[1].items())]
