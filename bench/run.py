@@ -14,7 +14,7 @@ from bench.progress import TrialProgress
 from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
-from results.record import arm_label
+from results.arms import arm_key, arm_names
 
 
 def run_study(study: StudySpec, console: Console) -> int:
@@ -84,17 +84,13 @@ def write_outputs(run: Path) -> Path:
 
 def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[str], console: Console) -> None:
     tasks = {job.spec.task for job in jobs}
-    arms = list(dict.fromkeys(arm_of(job) for job in jobs))
+    names = arm_names(job.spec for job in jobs)
+    arms = list(dict.fromkeys(names[arm_key(job.spec)] for job in jobs))
     console.print(
         f"tasks: {len(tasks)}; arms: {', '.join(arms)}; {len(jobs)} trials, {len(todo)} to run", highlight=False
     )
     for notice in (*left_out, *dict.fromkeys(job.info.notice for job in jobs if job.info.notice)):
         console.print(notice, style="yellow", highlight=False, markup=False)
-
-
-def arm_of(job: TrialJob) -> str:
-    """The arm's name as people read it."""
-    return arm_label(job.spec.backbone, job.spec.control)
 
 
 def _say_end(run: Path, page: Path, jobs: list[TrialJob], command: str, console: Console) -> int:

@@ -9,10 +9,9 @@ from rich.table import Table
 
 import backbones
 from bench import plan, preflight
-from bench.run import arm_of
 from bench.study import StudyError, StudySpec, check_bound
 from results import store
-from results.record import arm_label
+from results.arms import arm_key, arm_names
 
 
 def require_run(run: Path) -> Path:
@@ -30,8 +29,9 @@ def show_plan(study: StudySpec, console: Console) -> None:
     done = store.completed(study.run) if study.run.exists() else set()
     table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "steps", "complete")
     groups: dict[tuple[str, str], list[plan.TrialJob]] = {}
+    names = arm_names(job.spec for job in jobs)
     for job in jobs:
-        groups.setdefault((job.spec.task, arm_of(job)), []).append(job)
+        groups.setdefault((job.spec.task, names[arm_key(job.spec)]), []).append(job)
     for (task, arm), members in groups.items():
         spec, info = members[0].spec, members[0].info
         complete = sum(job.spec.digest in done for job in members)
@@ -62,8 +62,9 @@ def show_status(run: Path, console: Console) -> None:
     specs = plan.expected(run)
     table = Table("task", "arm", "complete", "failed", "not yet run")
     rows: dict[tuple[str, str], list[str]] = {}
+    names = arm_names(specs)
     for spec in specs:
-        rows.setdefault((spec.task, arm_label(spec.backbone, spec.control)), []).append(spec.digest)
+        rows.setdefault((spec.task, names[arm_key(spec)]), []).append(spec.digest)
     for (task, arm), digests in rows.items():
         complete, broken = (sum(d in group for d in digests) for group in (done, failed))
         table.add_row(task, arm, f"{complete} of {len(digests)}", str(broken), str(len(digests) - complete - broken))

@@ -104,8 +104,9 @@ class TrialSpec:
 
     @property
     def title(self) -> str:
-        """How messages name the trial, with the arm as people read it."""
-        return f"{self.task} with {arm_label(self.backbone, self.control)}, seed {self.seed}, fold {self.fold}"
+        """How messages name the trial: the arm as people read it, its layer as they write it."""
+        backbone = self.backbone if self.layer is None else f"{self.backbone}@{self.layer}"
+        return f"{self.task} with {arm_label(backbone, self.control)}, seed {self.seed}, fold {self.fold}"
 
     @property
     def key(self) -> str:

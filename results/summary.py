@@ -14,7 +14,8 @@ from typing import Any
 import pandas as pd
 
 from results import metrics
-from results.record import CONTROLS, Status, TrialResult, TrialSpec, arm_label
+from results.arms import arm_key, arm_names
+from results.record import CONTROLS, Status, TrialResult, TrialSpec
 from results.store import atomic_write
 
 METRICS = tuple(metrics.METRICS)
@@ -61,10 +62,10 @@ def trial_table(records: Iterable[TrialResult], expected: Iterable[TrialSpec] | 
     done = {record.spec.digest: record for record in records}
     modality = {record.task.name: record.task.modality for record in done.values()}
     specs = {spec.digest: spec for spec in expected or ()} | {key: record.spec for key, record in done.items()}
-    names = _arm_names(specs.values())
+    names = arm_names(specs.values())
     rows = [
         _trial(spec, modality.get(spec.task, "unknown"))
-        | {"arm": names[_arm(spec)], "digest": digest}
+        | {"arm": names[arm_key(spec)], "digest": digest}
         | {"status": done[digest].status.value if digest in done else "missing"}
         for digest, spec in sorted(specs.items(), key=lambda item: _order(item[1]))
     ]
@@ -179,23 +180,7 @@ def _trial(spec: TrialSpec, modality: str) -> dict[str, Any]:
     return dict(zip(_TRIAL, (*values, spec.seed, spec.fold, spec.fraction), strict=True))
 
 
-def _arm(spec: TrialSpec) -> tuple[Any, ...]:
-    return (spec.backbone, spec.control, spec.layer, spec.fraction)
-
-
 def _order(spec: TrialSpec) -> tuple[Any, ...]:
     layer = -1 if spec.layer is None else spec.layer
     arm = (spec.control != "none", spec.backbone, list(CONTROLS).index(spec.control), layer, -spec.fraction)
     return (spec.task, *arm, spec.seed, spec.fold, spec.digest)
-
-
-def _arm_names(specs: Iterable[TrialSpec]) -> dict[tuple[Any, ...], str]:
-    """Arm → its name. Layer and fraction are named only where arms differ in them."""
-    arms = {_arm(spec) for spec in specs}
-    fractions = {arm[3] for arm in arms}
-    names = {}
-    for backbone, control, layer, fraction in arms:
-        layers = {arm[2] for arm in arms if arm[:2] == (backbone, control)}
-        name = arm_label(f"{backbone}@{layer}" if len(layers) > 1 else backbone, control)
-        names[backbone, control, layer, fraction] = f"{name}, {fraction:.0%} of cases" if len(fractions) > 1 else name
-    return names
