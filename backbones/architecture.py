@@ -24,11 +24,11 @@ def classes(spec: BackboneSpec) -> Any:
 
 
 def configuration(spec: BackboneSpec) -> Any:
-    """The transformers configuration of the row, made once: do not change it."""
-    return _configuration(*_key(spec))
+    """The transformers configuration of the row, the caller's own to change."""
+    return _made(*_key(spec))
 
 
-# Configurations and empty layers take longer to make than a mapped block takes to read.
+# Configurations and empty layers take longer to make than a mapped block takes to read, so one is kept for our own use.
 Key = tuple[str, str]
 
 
@@ -37,11 +37,13 @@ def _key(spec: BackboneSpec) -> Key:
     return spec.family, json.dumps(dict(spec.config), sort_keys=True)
 
 
-@lru_cache(maxsize=256)
-def _configuration(name: str, settings: str) -> Any:
+def _made(name: str, settings: str) -> Any:
     family = registry.family_named(name)
     made = getattr(importlib.import_module(family.module), family.configuration)
     return made(**json.loads(settings), attn_implementation=family.attention)
+
+
+_configuration = lru_cache(maxsize=256)(_made)
 
 
 def empty_layer(spec: BackboneSpec, layer: int) -> nn.Module:
@@ -88,7 +90,7 @@ def check_config(spec: BackboneSpec, found: Mapping[str, Any], where: str) -> No
 
     A configuration of text and images has the language model's settings under `text_config`.
     """
-    ours = configuration(spec)
+    ours = _configuration(*_key(spec))
     settings = dict(found.get("text_config") or found)
     kind = settings.get("model_type", ours.model_type)
     if kind != ours.model_type:
