@@ -62,6 +62,18 @@ def parse(texts: Sequence[str]) -> list[Request]:
     return [Request(what, tuple(sorted(set(numbers)))) for what, numbers in layers.items()]
 
 
+def anchored(texts: Sequence[str]) -> tuple[str, ...]:
+    """The same requests, with files and folders by their full paths: they hold wherever they are read again."""
+    requests = [replace(request, what=anchored_path(request.what)) for request in parse(texts)]
+    return tuple(request.text for request in requests)
+
+
+def anchored_path(what: str) -> str:
+    """The full path of what is a file or a folder and no name of the registry; anything else as it is."""
+    path = Path(what).expanduser()
+    return str(path.resolve()) if what not in registry.names() and path.exists() else what
+
+
 def resolve(request: Request) -> Backbone:
     """Look a request up: the registry first, then this machine's files, then the hub.
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli_w
 
+from backbones.request import anchored, anchored_path
 from bench.presets import PHANTOM_STEPS, Settings, resolve
 from results import record
 from results.store import atomic_write
@@ -198,6 +199,8 @@ def bind(study: StudySpec, run: Path) -> None:
     """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
     names = ("backbones", "controls", "tasks", "seeds", "folds", "weights", "command")
     asked = {name: value for name, value in asdict(study).items() if name in names and value}
+    asked["backbones"] = anchored(study.backbones)
+    asked["weights"] = {name: anchored_path(where) for name, where in study.weights.items()}
     fixed = study.fixed()
     if study.phantom:
         del fixed["data"]

@@ -222,7 +222,8 @@ def test_weights_are_fetched_listed_verified_and_found_damaged(tmp_path):
         (["plan", "--backbones", "gpt2", "--rotary"], "has no rotary embedding"),
     ],
 )
-def test_wrong_requests_for_blocks_are_one_line(tmp_path, arguments, words):
+def test_wrong_requests_for_blocks_are_one_line(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
     done = bench(*arguments, BENCH_CACHE=str(tmp_path))
     assert done.returncode == 2 and words in done.stderr, done.stderr + done.stdout
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1

@@ -111,6 +111,16 @@ def test_a_run_folders_study_can_be_run_again(tmp_path, data):
     assert (again.backbones, again.seeds, again.weights) == (study.backbones, study.seeds, study.weights)
 
 
+def test_a_run_folders_study_names_files_by_their_full_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    study = StudySpec(backbones=("./mine@3", "gpt2@1,2"), weights={"gpt2": "mine"}, data="mine")
+    bind(study, tmp_path / "run")
+    again = load(tmp_path / "run" / "study.toml")
+    assert again["backbones"] == (f"{tmp_path / 'mine'}@3", "gpt2@1,2")
+    assert again["weights"] == {"gpt2": str(tmp_path / "mine")}
+
+
 @pytest.mark.parametrize("name", ["../up", "a b", "ünï"])
 def test_the_default_run_folder_stays_below_runs(tmp_path, name):
     (tmp_path / "x").mkdir()
