@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import json
+import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from backbones import checkpoint, hub, hub_cache, registry
+from backbones.block_file import cache_dir
 from backbones.errors import WeightsError, WeightsMissing
 from backbones.family import DECISIVE, Family
 from backbones.shards import Checkpoint, Folder
@@ -18,8 +21,9 @@ from backbones.spec import BackboneSpec
 #: What the licence column says of a checkpoint whose licence nobody has looked up.
 LICENCE = "not stated: see the checkpoint"
 
-#: What the row takes over: what decides a block, and the lengths that some rotary embeddings are scaled by.
-_KEPT = (*DECISIVE, "max_position_embeddings", "original_max_position_embeddings")
+#: What the row takes over: what decides a block, the lengths that some rotary embeddings are scaled by, and how wide the
+#: values are that its random twin is drawn from.
+_KEPT = (*DECISIVE, "max_position_embeddings", "original_max_position_embeddings", "initializer_range", "init_std")
 
 
 def of_path(path: Path) -> BackboneSpec:
@@ -34,9 +38,22 @@ def of_repository(repo: str) -> BackboneSpec:
     name = repo.rpartition("/")[2]
     if (snapshot := hub_cache.snapshot(repo, "main")) and (snapshot[0] / "config.json").is_file():
         return _spec(name, _config(Folder(snapshot[0])), str(snapshot[0]), repo=repo)
+    kept = cache_dir() / "configs" / f"{repo.replace('/', '--')}.json"
+    if hub.offline() and kept.is_file():
+        return _spec(name, json.loads(kept.read_text()), f"{hub.endpoint()}/{repo}", repo=repo)
     with tempfile.TemporaryDirectory(prefix="bench-config-") as parts:
         repository = hub.Repository(repo, "main", name, Path(parts), lambda line: None)
-        return _spec(name, _config(repository), repository.where, repo=repo)
+        found = _config(repository)
+        spec = _spec(name, found, repository.where, repo=repo)
+    _keep(kept, found)  # so that its block, once fetched, is found without a network
+    return spec
+
+
+def _keep(path: Path, config: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as draft:
+        json.dump(config, draft)
+    os.replace(draft.name, path)
 
 
 def _config(source: Checkpoint) -> dict[str, Any]:
@@ -94,4 +111,4 @@ def _family(kind: Any, where: str) -> tuple[Family, Any]:
 def _free_name(name: str) -> str:
     """A name that fits into a path and that no row of the registry has."""
     safe = re.sub(r"[^a-z0-9._-]+", "-", name.lower()).strip("._-") or "checkpoint"
-    return f"{safe}-given" if safe in registry.names() else safe
+    return f"{safe}-given" if safe in (*registry.names(), *registry.RESERVED) else safe

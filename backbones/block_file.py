@@ -21,7 +21,7 @@ from backbones.spec import BackboneSpec
 
 CHUNK = 1 << 22
 #: The name of a block's file: backbone, layer, and a mark where it was kept apart from the row's own.
-NAME = re.compile(r"(?P<backbone>.+)-(?P<layer>\d+)(-[0-9a-f]{12})?\.safetensors")
+NAME = re.compile(r"(?P<backbone>.+?)-(?P<layer>\d+)(-[0-9a-f]{12})?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class BlockFile:
 def cache_dir() -> Path:
     """The suite's cache: BENCH_CACHE, else frozen-block-bench in XDG_CACHE_HOME, else in ~/.cache."""
     if given := os.environ.get("BENCH_CACHE"):
-        return Path(given).expanduser()
+        return Path(given).expanduser().absolute()  # workers stand in another folder
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frozen-block-bench"
 
 

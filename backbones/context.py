@@ -19,7 +19,7 @@ class Positions:
 
     def __init__(self, spec: BackboneSpec, layer: int, rotary: bool) -> None:
         family, config = registry.family(spec), architecture.configuration(spec)
-        if rotary and (not family.rotary or getattr(config, "alibi", False)):
+        if rotary and not registry.has_rotary(spec):
             raise ValueError(f"backbone {spec.name!r} has no rotary embedding: leave rotary off")
         share = (getattr(config, "rope_parameters", None) or {}).get("partial_rotary_factor", 1.0)
         self.turned = int(family.shape(spec.config).head_dim * share)

@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: The controls that read the pre-trained block.
-READING = ("pretrained", "shuffled", "trainable", "lora")
-#: The controls that `build` knows, by the names that records use.
-KNOWN = (*READING, "random", "stand-in", "identity")
+#: The controls that `build` knows, by the names that records use; the first four read the pre-trained block.
+KNOWN = ("pretrained", "shuffled", "trainable", "lora", "random", "stand-in", "identity")
 
 
 def _scaled(shape: Shape) -> Shape:
@@ -86,7 +84,7 @@ def build(
     if control == "shuffled":
         tensors = shuffled(tensors, _own_seed(spec, seed))
     if control == "trainable":
-        # Small steps are lost in bf16: what learns is kept in fp32, and autocast multiplies it in bf16 all the same.
+        # Small steps are lost in bf16: what learns is kept in fp32. In a training in bf16, autocast multiplies in bf16.
         return block.trainable(block.from_tensors(spec, layer, tensors, replace(options, dtype="fp32")))
     frozen = block.from_tensors(spec, layer, tensors, options)
     if control == "lora":

@@ -101,7 +101,8 @@ def look_up(url: str, hub: str) -> Found:
         found = get_hf_file_metadata(url, endpoint=hub, timeout=TIMEOUT)
     if found.size is None:
         raise WeightsError(f"{url}: the server does not tell the size of the file; is this a hub?")
-    elsewhere = urlsplit(found.location).netloc != urlsplit(hub).netloc
+    # The scheme counts: the token must not go out in the clear because a server says http.
+    elsewhere = urlsplit(found.location)[:2] != urlsplit(hub)[:2]
     return Found(found.location, found.size, found.etag or "", found.commit_hash or "", elsewhere)
 
 

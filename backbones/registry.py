@@ -37,6 +37,9 @@ GROUP = "bench.backbones"
 #: What a name may look like: it becomes part of file names.
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 
+#: Words that mean something else where a backbone's name may stand.
+RESERVED = ("none", "package", "hub", "random")
+
 
 @cache
 def _catalogue() -> tuple[dict[str, BackboneSpec], dict[str, Family]]:
@@ -70,7 +73,7 @@ def _join(module: Any, where: str, rows: dict[str, BackboneSpec], families: dict
             raise PlugInError(f"{where}: the family name {family.name!r} is taken already")
         families[family.name] = family
     for row in getattr(module, "ROWS", ()):
-        if not NAME.fullmatch(row.name) or row.name in ("none", "package", "hub"):
+        if not NAME.fullmatch(row.name) or row.name in RESERVED:
             raise PlugInError(f"{where}: the backbone name {row.name!r} does not match {NAME.pattern} or has a meaning")
         if row.name in rows:
             raise PlugInError(f"{where}: the backbone name {row.name!r} is taken already")
@@ -114,7 +117,7 @@ def families() -> list[Family]:
 
 def has_rotary(spec: BackboneSpec) -> bool:
     """Whether the backbone tells places apart inside its block, by a rotary embedding."""
-    return bool(family(spec).rotary)
+    return bool(family(spec).rotary) and not spec.config.get("alibi")
 
 
 def block_parameters(spec: BackboneSpec) -> int:

@@ -17,15 +17,21 @@ _AT = re.compile(r"(?P<what>.+)@(?P<layer>\d+)")
 
 @dataclass(frozen=True)
 class Request:
-    """what: a registry name, a folder, a .gguf file or a repository. layers: empty for the row's own."""
+    """what: a registry name, a folder, a .gguf file or a repository. layers: empty for the row's own.
+
+    own: the row's own layer beside those that are named.
+    """
 
     what: str
     layers: tuple[int, ...] = ()
+    own: bool = False
 
     @property
     def text(self) -> str:
         """As a user writes it."""
-        return f"{self.what}@{','.join(map(str, self.layers))}" if self.layers else self.what
+        if not self.layers:
+            return self.what
+        return f"{self.what}," * self.own + f"{self.what}@{','.join(map(str, self.layers))}"
 
 
 @dataclass(frozen=True)
@@ -43,10 +49,10 @@ def parse(texts: Sequence[str]) -> list[Request]:
     A comma stands between backbones and between layers: a number belongs to the layers before it. UnknownBackbone for a
     number that has none before it.
     """
-    layers: dict[str, list[int]] = {}
+    layers: dict[str, list[int | None]] = {}
     last = ""
     for part in (part.strip() for text in texts for part in text.split(",")):
-        found = _AT.fullmatch(part)
+        found = None if Path(part).exists() else _AT.fullmatch(part)  # a folder may be called so@3
         if found:
             last = found["what"]
             layers.setdefault(last, []).append(int(found["layer"]))
@@ -57,9 +63,14 @@ def parse(texts: Sequence[str]) -> list[Request]:
                 )
             layers[last].append(int(part))
         elif part:
-            layers.setdefault(part, [])
+            layers.setdefault(part, []).append(None)
             last = ""
-    return [Request(what, tuple(sorted(set(numbers)))) for what, numbers in layers.items()]
+    return [_request(what, set(numbers)) for what, numbers in layers.items()]
+
+
+def _request(what: str, numbers: set[int | None]) -> Request:
+    named = tuple(sorted(number for number in numbers if number is not None))
+    return Request(what, named, own=bool(named) and None in numbers)
 
 
 def anchored(texts: Sequence[str]) -> tuple[str, ...]:
@@ -96,9 +107,9 @@ def resolve(request: Request) -> Backbone:
         )
     else:
         spec = registry.get(request.what)
-    layers = request.layers or (spec.layer,)
+    layers = tuple(sorted({*request.layers, *([spec.layer] if request.own or not request.layers else [])}))
     if wrong := [layer for layer in layers if layer >= spec.layers]:
         raise UnknownBackbone(
             f"--backbones {request.text}: {spec.name!r} has layers 0 to {spec.layers - 1}, not {wrong[0]}"
         )
-    return Backbone(replace(spec, layer=layers[-1]), layers, source)
+    return Backbone(spec, layers, source)

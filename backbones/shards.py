@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from backbones import safetensors_file
 from backbones.byte_source import ByteSource, MappedFile
+from backbones.errors import WeightsError
 from backbones.safetensors_file import Raw
 
 if TYPE_CHECKING:
@@ -35,7 +36,12 @@ class Folder:
 
     def text(self, name: str) -> bytes:
         """A small file's content."""
-        return (self.path / name).read_bytes()
+        try:
+            return (self.path / name).read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise WeightsError(f"{self.path / name}: cannot be read ({error.strerror})") from error
 
     def open(self, name: str) -> ByteSource:
         """A file of which parts are taken."""

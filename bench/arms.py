@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import backbones
 from backbones import weights
@@ -13,8 +15,7 @@ from backbones.spec import BackboneSpec
 from backbones.weights import BlockFile
 from bench.study import StudyError, StudySpec
 from mvl.config import SegmenterConfig
-from mvl.matched import KINDS, Matched
-from results.record import Weights
+from results.record import Weights, digest_of
 
 #: What each control is that reads no weights, in the words of the record.
 _MADE = {
@@ -44,6 +45,20 @@ class Arm:
     def name(self) -> str:
         return self.backbone.name if self.backbone else "none"
 
+    def settings(self, given: dict[str, Any]) -> dict[str, Any]:
+        """What of the block's settings decides this arm's numbers, and the digest of the architecture that is built."""
+        if self.backbone is None:
+            return {}
+        built = backbones.stand_in(self.backbone) if self.control == "stand-in" else self.backbone
+        if self.control in ("identity", "mlp", "depth"):
+            return {"width": built.width}
+        config = json.loads(json.dumps(dict(built.config)))
+        chosen = {"architecture": digest_of([built.family, config]), "width": built.width}
+        chosen |= {name: given[name] for name in ("rotary", "causal", "dtype")}
+        if self.control == "trainable":
+            chosen["dtype"] = "fp32"  # what learns is kept in fp32, whatever the frozen arms are in
+        return chosen | ({"lora_rank": given["lora_rank"]} if self.control == "lora" else {})
+
 
 def find_arms(study: StudySpec, say: Say, problems: list[str]) -> tuple[tuple[Arm, ...], tuple[str, ...]]:
     """The arms of a study, the baseline first, and notices of what was left out. What is wrong joins problems."""
@@ -55,7 +70,10 @@ def find_arms(study: StudySpec, say: Say, problems: list[str]) -> tuple[tuple[Ar
         try:
             found = resolve(request)
             if found.spec.name in names:
-                raise StudyError(f"--backbones {request.text}: another one goes by the name {found.spec.name!r}")
+                raise StudyError(
+                    f"--backbones {request.text}: another one goes by the name {found.spec.name!r}, which is that of "
+                    "its folder, file or repository; rename one of them"
+                )
             names.add(found.spec.name)
             arms += _arms_of(found, study, say, notices)
         except (backbones.UnknownBackbone, weights.WeightsError, PlugInError, StudyError) as error:
@@ -91,18 +109,30 @@ def _arms_of(found: Backbone, study: StudySpec, say: Say, notices: list[str]) ->
         notices += left
     unmatched = _unmatched(spec, study, made)
     notices += unmatched.values()
-    arms += [Arm(spec, name, Weights(name, _MADE[name])) for name in made if name not in unmatched]
+    for name in made:
+        if name not in unmatched:
+            layers = found.layers if name == "random" and _layer_matters(spec, study) else (None,)
+            arms += [Arm(spec, name, Weights(name, _MADE[name]), layer) for layer in layers]
     return arms
+
+
+def _layer_matters(spec: BackboneSpec, study: StudySpec) -> bool:
+    """Whether an untrained block depends on its layer: by the rotary embedding of its kind, or by a scale."""
+    return bool(study.resolved()["block"]["rotary"] or spec.config.get("scale_attn_by_inverse_layer_idx"))
 
 
 def _unmatched(spec: BackboneSpec, study: StudySpec, made: list[str]) -> dict[str, str]:
     """The controls of capacity that no size fits, and why; an error where one was asked for by name."""
+    left = dict[str, str]()
+    wanted = [name for name in made if name in ("mlp", "depth")]
+    if not wanted:
+        return left
     import torch
 
-    config, left = SegmenterConfig.of(study.resolved()["model"] | {"channels": 1, "classes": 2}), dict[str, str]()
-    for name in made:
-        if name not in KINDS:
-            continue
+    from mvl.matched import Matched
+
+    config = SegmenterConfig.of(study.resolved()["model"] | {"channels": 1, "classes": 2})
+    for name in wanted:
         try:
             with torch.device("meta"):
                 Matched(name, spec.width).build(config)
@@ -151,4 +181,5 @@ def _without_weights(
 
 def _kept(spec: BackboneSpec, layer: int, say: Say) -> BlockFile | None:
     """The block as it is in the cache, or as huggingface_hub has it on this machine; no network is touched."""
-    return weights.find(spec, layer) or (weights.from_local_cache(spec, layer, say) if spec.repo else None)
+    # The second one tells of a damaged file, which the first one has made anew if it could.
+    return (weights.from_local_cache(spec, layer, say) if spec.repo else None) or weights.find(spec, layer)

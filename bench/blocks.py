@@ -9,7 +9,7 @@ from rich.table import Table
 import backbones
 from backbones import weights
 from backbones.errors import UnknownBackbone
-from backbones.request import parse, resolve
+from backbones.request import Request, parse, resolve
 from backbones.spec import BackboneSpec
 from bench.listing import megabytes
 
@@ -19,10 +19,11 @@ def fetch_blocks(names: tuple[str, ...], source: str | None, console: Console) -
     found = [resolve(request) for request in parse(names)]
     for backbone in found:
         for layer in backbone.layers:
-            _fetch(backbone.spec, layer, source or backbone.source, console)
+            # What the registry does not know is kept where a study that names it alike will look.
+            _fetch(backbone.spec, layer, source or backbone.source, backbone.source is not None, console)
 
 
-def _fetch(spec: BackboneSpec, layer: int, source: str | None, console: Console) -> None:
+def _fetch(spec: BackboneSpec, layer: int, source: str | None, apart: bool, console: Console) -> None:
     def say(line: str) -> None:
         console.print(line, highlight=False, markup=False)
 
@@ -33,7 +34,7 @@ def _fetch(spec: BackboneSpec, layer: int, source: str | None, console: Console)
         def on_bytes(done: int, total: int) -> None:
             progress.update(bar, completed=done, total=total, visible=True)
 
-        block = weights.fetch(spec, layer, source, progress=say, on_bytes=on_bytes)
+        block = weights.fetch(spec, layer, source, progress=say, apart=apart, on_bytes=on_bytes)
     say(f"{spec.name}: block {block.layer} of {block.source}, sha256 {block.sha256[:12]}: {block.path}")
 
 
@@ -51,14 +52,22 @@ def show_blocks(console: Console) -> None:
 
 
 def verify_blocks(names: tuple[str, ...], console: Console) -> int:
-    """A line a block; 1 if one is damaged. UnknownBackbone for a name that has no block here and no row."""
-    found = weights.survey(names)
-    for name in set(names) - {finding.backbone for finding in found}:
-        if name not in backbones.names():
-            raise UnknownBackbone(f"no block of {name!r} is here; `python -m bench weights list` shows what is")
-        console.print(f"{name}: no block is here; `python -m bench weights fetch {name}` gets it", highlight=False)
+    """A line a block; 1 if one is damaged, or none is here of what was named. UnknownBackbone for an unknown name."""
+    asked = parse(names)
+    found = weights.survey([request.what for request in asked])
+    found = [finding for finding in found if not asked or _is_asked(finding, asked)]
+    absent = [request for request in asked if not any(_is_asked(finding, [request]) for finding in found)]
+    for request in absent:
+        if request.what not in backbones.names():
+            raise UnknownBackbone(f"no block of {request.text!r} is here; `python -m bench weights list` shows what is")
+        console.print(f"{request.text}: no block is here; `python -m bench weights fetch {request.text}` gets it")
     for finding in found:
         state = f"good, sha256 {finding.block.sha256[:12]}" if finding.block else finding.problem
         console.print(f"{finding.backbone}, layer {finding.layer}: {state}", highlight=False, markup=False)
     console.print(f"{sum(f.block is not None for f in found)} of {len(found)} blocks are good", highlight=False)
-    return int(any(finding.block is None for finding in found))
+    return int(bool(absent) or any(finding.block is None for finding in found))
+
+
+def _is_asked(finding: weights.Finding, asked: list[Request]) -> bool:
+    """Whether a block is among those named: any layer of a backbone where no layer was."""
+    return any(finding.backbone == r.what and (not r.layers or finding.layer in r.layers or r.own) for r in asked)

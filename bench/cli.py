@@ -79,7 +79,9 @@ STUDY_OPTIONS = [
     click.option("--seeds", type=Numbers(), help="Seeds [0]."),
     click.option("--folds", type=Numbers(), help="Folds of the cross-validation, from 0 [0]."),
     click.option("--preset", type=click.Choice(list(PRESETS)), help="Sizes and training [cpu]."),
-    click.option("--weights", multiple=True, metavar="NAME=PATH|random", help="Where a backbone's weights are."),
+    click.option(
+        "--weights", multiple=True, metavar="NAME=PATH|OWNER/NAME|random", help="Where a backbone's weights are."
+    ),
     click.option("--steps", type=int, help="Training steps of a trial; short for --set train.steps=N."),
     click.option("--set", "overrides", multiple=True, metavar="GROUP.NAME=VALUE", help="Override one preset setting."),
     click.option("--rotary", is_flag=True, default=None, help="Short for --set block.rotary=true."),

@@ -44,7 +44,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
                         train=settings["train"],
                         model=_lists(model),
                         data=settings["data"],
-                        block=settings["block"] if arm.control != "none" else {},
+                        block=arm.settings(settings["block"]),
                     )
                     jobs.append(_job(study, ground, arm, spec, _info(ground, name, split)))
     return jobs

@@ -57,6 +57,11 @@ class TrialProgress:
         return f"{duration(seconds)} left"
 
 
+def to_stderr(line: str) -> None:
+    """A line for whoever watches, out of the way of what is piped on."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def duration(seconds: float) -> str:
     """`45 s`, `3 min`, `2.5 h`: as exact as an estimate deserves."""
     if seconds < 90:

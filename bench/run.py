@@ -10,7 +10,7 @@ from rich.console import Console
 
 from bench import plan, preflight
 from bench.errors import INTERRUPTED
-from bench.progress import TrialProgress
+from bench.progress import TrialProgress, to_stderr
 from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
@@ -23,7 +23,7 @@ def run_study(study: StudySpec, console: Console) -> int:
     0 when all planned trials of the command are complete, 1 when some failed, 130 after Ctrl-C. StudyError for bad
     input, before the first trial.
     """
-    ground = preflight.check(study, console.log if console.is_terminal else lambda text: None)
+    ground = preflight.check(study, console.log if console.is_terminal else to_stderr)
     jobs = plan.expand(study, ground)
     run = study.run
     if run.exists() and not run.is_dir():

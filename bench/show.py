@@ -9,6 +9,7 @@ from rich.table import Table
 
 import backbones
 from bench import plan, preflight
+from bench.progress import to_stderr
 from bench.study import StudyError, StudySpec, check_bound
 from results import store
 from results.arms import arm_key, arm_names
@@ -24,7 +25,7 @@ def require_run(run: Path) -> Path:
 def show_plan(study: StudySpec, console: Console) -> None:
     """A row a task and arm: cases, block, steps, and how many trials are complete."""
     check_bound(study, study.run)
-    ground = preflight.check(study, lambda text: None)
+    ground = preflight.check(study, to_stderr)
     jobs = plan.expand(study, ground)
     done = store.completed(study.run) if study.run.exists() else set()
     table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "steps", "complete")

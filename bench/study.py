@@ -31,7 +31,8 @@ class StudySpec:
     """One study. data is None for the phantom decathlon; tasks empty means all that the data hold.
 
     backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
-    weights maps a backbone to a path, or "*" to `random`. settings are overrides of the preset, by group.
+    weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
+    preset, by group.
     The last seven fields say how to run, and change no number.
     """
 

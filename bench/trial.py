@@ -147,9 +147,9 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
     assert job.backbone is not None, "every arm but the baseline is of a backbone"
     if spec.control in KINDS:
         return Segmenter(config, matched=Matched(spec.control, job.backbone.width))
-    settings = dict(spec.block)
-    rank = settings.pop("lora_rank")
-    options = BlockOptions(**settings, checkpointing=job.checkpointing)
+    chosen = {name: spec.block[name] for name in ("rotary", "causal", "dtype") if name in spec.block}
+    options = BlockOptions(**chosen, checkpointing=job.checkpointing)
+    rank = spec.block.get("lora_rank", 0)
     block = controls.build(job.backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
     return Segmenter(config, block)
 

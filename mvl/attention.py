@@ -16,13 +16,16 @@ from mvl.patches import to_grid, to_tokens
 
 
 class GlobalAttention(nn.Module):
-    """Multi-head scaled dot-product attention over all tokens, without mask. (B, N, D) to (B, N, D)."""
+    """Multi-head scaled dot-product attention over all tokens, without mask. (B, N, D) to (B, N, D).
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    inner is the width of queries, keys and values, a multiple of heads; D where it is left out.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float, inner: int | None = None) -> None:
         super().__init__()
-        self.heads, self.dropout = heads, dropout
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.heads, self.dropout, self.inner = heads, dropout, inner or width
+        self.qkv = nn.Linear(width, 3 * self.inner)
+        self.out = nn.Linear(self.inner, width)
 
     def forward(self, x_BND: Tensor, grid: Size3) -> Tensor:
         q, k, v_BND = self.qkv(x_BND).chunk(3, dim=-1)
@@ -41,10 +44,10 @@ class HybridAttention(GlobalAttention):
     the cost of 27 products a channel. Gate: g = sigmoid(W x), result = out(g * global + (1 - g) * local).
     """
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__(width, heads, dropout)
-        self.local = nn.Conv3d(width, width, kernel_size=3, padding=1, groups=width)
-        self.gate = nn.Linear(width, width)
+    def __init__(self, width: int, heads: int, dropout: float, inner: int | None = None) -> None:
+        super().__init__(width, heads, dropout, inner)
+        self.local = nn.Conv3d(self.inner, self.inner, kernel_size=3, padding=1, groups=self.inner)
+        self.gate = nn.Linear(width, self.inner)
 
     def forward(self, x_BND: Tensor, grid: Size3) -> Tensor:
         q, k, v_BND = self.qkv(x_BND).chunk(3, dim=-1)

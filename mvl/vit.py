@@ -11,14 +11,16 @@ from mvl.config import SegmenterConfig, Size3
 class EncoderBlock(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)). (B, N, D) to (B, N, D).
 
-    hidden is the MLP's inner width, config.mlp_ratio times the width where it is left out.
+    hidden is the MLP's inner width, config.mlp_ratio times the width where it is left out; inner that of the attention,
+    which has fewer heads where they do not divide it.
     """
 
-    def __init__(self, config: SegmenterConfig, hidden: int | None = None) -> None:
+    def __init__(self, config: SegmenterConfig, hidden: int | None = None, inner: int | None = None) -> None:
         super().__init__()
         width, hidden = config.width, hidden or int(config.width * config.mlp_ratio)
         self.norm_attention = nn.LayerNorm(width)
-        self.attention = ATTENTION[config.attention](width, config.heads, config.dropout)
+        heads = config.heads if inner is None else max(n for n in range(1, config.heads + 1) if inner % n == 0)
+        self.attention = ATTENTION[config.attention](width, heads, config.dropout, inner)
         self.norm_mlp = nn.LayerNorm(width)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.drop = nn.Dropout(config.dropout)

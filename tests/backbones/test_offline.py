@@ -62,7 +62,7 @@ def test_a_missing_block_is_told(no_network, cache):
     with pytest.raises(weights.WeightsMissing, match="tiny/other: not asked"):
         weights.fetch(ROW, source="tiny/other", apart=True)
     assert weights.from_local_cache(ROW) is None
-    assert weights.blocks() == []
+    assert weights.survey() == []
 
 
 def test_a_repository_that_was_given_once_is_still_there(no_network, tmp_path):

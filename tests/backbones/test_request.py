@@ -37,6 +37,24 @@ def test_a_request_is_read_as_it_is_written(wanted):
     assert parse([request.text for request in requests] * 2) == requests
 
 
+def test_a_name_alone_and_with_layers_are_both_meant():
+    (request,) = parse(["llama3", "llama3@8"])
+    assert request == Request("llama3", (8,), own=True) == parse([request.text])[0]
+    assert resolve(request).layers == (8, 31)
+
+
+def test_a_folder_with_an_at_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x@3").mkdir()
+    assert parse(["./x@3", "./x@3@1"]) == [Request("./x@3", (1,), own=True)]
+
+
+@pytest.mark.parametrize("name", ["none", "hub", "random"])
+def test_a_folder_does_not_take_a_word_with_another_meaning(tmp_path, name):
+    folder = tiny.write_checkpoint(tmp_path / name, tiny.spec("gpt2"))
+    assert resolve(Request(str(folder))).spec.name == f"{name}-given"
+
+
 @pytest.mark.parametrize("text", ["8", "gpt2,8", "8,gpt2@3"])
 def test_a_layer_of_nothing_is_refused(text):
     with pytest.raises(UnknownBackbone, match=r"'8' is a layer of nothing.*NAME@8,8"):
@@ -45,7 +63,7 @@ def test_a_layer_of_nothing_is_refused(text):
 
 def test_a_registry_name_with_layers():
     found = resolve(Request("llama3", (8, 16)))
-    assert (found.layers, found.source, found.spec.layer) == ((8, 16), None, 16)
+    assert (found.layers, found.source, found.spec.layer) == ((8, 16), None, 31)
     assert resolve(Request("llama3")).layers == (31,)
     with pytest.raises(UnknownBackbone, match=r"llama3@99: 'llama3' has layers 0 to 31, not 99"):
         resolve(Request("llama3", (99,)))
