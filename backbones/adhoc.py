@@ -21,8 +21,8 @@ from backbones.spec import BackboneSpec
 #: What the licence column says of a checkpoint whose licence nobody has looked up.
 LICENCE = "not stated: see the checkpoint"
 
-#: What the row takes over: what decides a block, the lengths that some rotary embeddings are scaled by, and how wide the
-#: values are that its random twin is drawn from.
+#: What the row takes over: what decides a block, what some rotary embeddings are scaled by, and how wide the values are
+#: that its random twin is drawn from.
 _KEPT = (*DECISIVE, "max_position_embeddings", "original_max_position_embeddings", "initializer_range", "init_std")
 
 
