@@ -1,7 +1,7 @@
 """Numbers of papers, as published, with their source and protocol. None of them is of our protocol: never one column.
 
-The files are `results/published/*.csv`, one a source. What is not known is empty there and missing in the table; nothing
-is read off a figure, converted or guessed.
+The files are `results/published/*.csv`, one a source. What is not known is empty there and missing in the table;
+nothing is read off a figure, converted or guessed.
 """
 
 from __future__ import annotations

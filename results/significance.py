@@ -12,7 +12,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import optimize, stats
 from statsmodels.stats.power import TTestPower
 
 from results.bootstrap import by_size
@@ -94,7 +94,13 @@ def detectable(sample: Floats) -> float:
 @cache
 def detectable_dz(n: int) -> float:
     """The dz at which n pairs have the power: P(|T| > t(1 − ALPHA/2, n − 1)) = POWER, T noncentral t(n − 1, dz √n)."""
-    return float(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided"))
+    test = TTestPower()
+
+    def short(noncentrality: float) -> float:
+        return float(test.power(noncentrality / np.sqrt(n), n, ALPHA, alternative="two-sided")) - POWER
+
+    # statsmodels' own solver does not converge for some n (109, say); 20 is more than even two pairs need
+    return float(optimize.brentq(short, 0.0, 20.0) / np.sqrt(n))
 
 
 def _ties_or_zeros(sample: Floats) -> bool:

@@ -195,8 +195,9 @@ def _merged(scope: list[_Sample]) -> _Sample:
         notes = ["seeds differ between the arms in some tasks" if unequal else ""]
         words |= {"unit": "task", "dropped": sum(sample.words.get("dropped", 0) for sample in scope)}
     words["note"] = "; ".join(note for note in (*notes, words.pop("of")) if note)
-    values = scope[0].values if len(scope) == 1 else np.round([sample.values.mean() for sample in scope], pairs.DECIMALS)
-    return _Sample(words, values)
+    if len(scope) == 1:
+        return _Sample(words, scope[0].values)
+    return _Sample(words, np.round([sample.values.mean() for sample in scope], pairs.DECIMALS))
 
 
 def _scope_intervals(scopes: list[list[_Sample]], draws: int, seed: int) -> Floats:

@@ -1,4 +1,4 @@
-"""Studies of any size with known differences between arms, as the frames that `results.summary` makes of records."""
+"""Studies of any size with known differences between arms. No model was trained for any of these numbers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from results import metrics, summary
-from results.record import TrialResult
+from results import summary
+from results.record import CaseScore, TrialResult
 from tests.results import fake
 
 NONE = ("none", "none")
 ARMS = (NONE, ("smol", "pretrained"), ("smol", "random"), ("smol", "mlp"))
-#: Voxels of a label. A prediction has as many, so Dice is the share that it hits.
+#: Voxels of a label. A prediction has as many, so Dice is the share of them that it hits.
 SIZE = 100_000
 
 
@@ -23,7 +23,17 @@ def many_arms(backbones: int) -> tuple[tuple[str, str], ...]:
     return (NONE, *blocks)
 
 
-def study(
+#: The size of the tables that reports are measured with: 2,000 trials × 50 cases × 2 labels, 200,000 scores.
+LARGE = {"tasks": 10, "arms": many_arms(13), "seeds": 5, "cases": 50, "labels": 2}
+
+
+def study(**settings: object) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(frame, trials) of `records`, as `results.summary` makes them."""
+    made = records(**settings)  # type: ignore[arg-type]
+    return summary.long_table(made), summary.trial_table(made)
+
+
+def records(
     tasks: int = 10,
     arms: Sequence[tuple[str, str]] = ARMS,
     seeds: int = 1,
@@ -34,9 +44,10 @@ def study(
     task_noise: float = 0.0,
     patients: int | None = None,
     patient_noise: float = 0.0,
+    modalities: Sequence[str] = ("MRI", "CT"),
     seed: int = 0,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """(frame, trials): every arm on every task with every seed.
+) -> list[TrialResult]:
+    """A record a task × arm × seed; tasks take turns in their modality.
 
     gain: control -> what it adds to a case's Dice. noise, task_noise, patient_noise: the standard deviations of an
     arm's own deviation in a case, a task and a patient; labels and seeds of a case share them. The noise of cases is
@@ -46,46 +57,22 @@ def study(
     patients = patients or cases
     of_case = np.arange(cases) % patients
     shift = np.array([(gain or {}).get(control, 0.0) for _, control in arms])[None, :, None]
-    difficulty = rng.beta(4, 3, (tasks, 1, cases))
     own = noise * (rng.exponential(1, (tasks, len(arms), cases)) - 1)
     own += task_noise * rng.normal(size=(tasks, len(arms), 1))
     own += patient_noise * rng.normal(size=(tasks, len(arms), patients))[:, :, of_case]
-    dice = (0.25 + 0.5 * difficulty + shift - own)[:, :, None, :, None]
-    dice = dice + 0.01 * rng.normal(size=(tasks, len(arms), seeds, cases, labels))
-    return _frames(np.clip(dice, 0.01, 0.99), arms, of_case)
+    dice = (0.25 + 0.5 * rng.beta(4, 3, (tasks, 1, cases)) + shift - own)[:, :, None, :, None]
+    dice = np.clip(dice + 0.01 * rng.normal(size=(tasks, len(arms), seeds, cases, labels)), 0.01, 0.99)
+    names = [(f"case{case:03d}", f"p{patient:03d}") for case, patient in enumerate(of_case)]
+    made = []
+    for number, hits in enumerate(np.round(SIZE * dice).astype(int).tolist()):
+        info = fake.task(f"Task{number:04d}_Made", modalities[number % len(modalities)])
+        for arm, of_arm in zip(arms, hits, strict=True):
+            for one, of_seed in enumerate(of_arm):
+                scores = (_score(*name, label, hit) for name, row in zip(names, of_seed, strict=True)
+                          for label, hit in enumerate(row))  # fmt: skip
+                made.append(TrialResult(fake.spec(info.name, *arm, seed=one), fake.Status.COMPLETE, info, (*scores,)))
+    return made
 
 
-def _frames(
-    dice: np.ndarray, arms: Sequence[tuple[str, str]], of_case: np.ndarray
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """dice: (task, arm, seed, case, label)."""
-    tasks, _, seeds, cases, labels = dice.shape
-    infos = [fake.task(f"Task{number:02d}_Made", ("MRI", "CT")[number % 2]) for number in range(tasks)]
-    specs = [(info, fake.spec(info.name, *arm, seed=seed)) for info in infos for arm in arms for seed in range(seeds)]
-    trials = summary.trial_table(TrialResult(spec, fake.Status.COMPLETE, info) for info, spec in specs)
-    rows = [(*_trial(info, spec),) for info, spec in specs]
-    frame = pd.DataFrame(rows, columns=list(summary.COLUMNS[:9]))
-    frame = frame.loc[frame.index.repeat(cases * labels)].reset_index(drop=True)
-    names = np.array([f"case{number:03d}" for number in range(cases)])
-    frame["case"] = np.tile(np.repeat(names, labels), len(specs))
-    frame["patient"] = np.tile(np.repeat(np.array([f"p{number:03d}" for number in of_case]), labels), len(specs))
-    frame["label"] = np.tile([f"label{number}" for number in range(labels)], len(specs) * cases)
-    hit = np.round(SIZE * dice).astype(np.int64).ravel()
-    counts = {"tp": hit, "fp": SIZE - hit, "fn": SIZE - hit, "tn": np.full(hit.shape, 10 * SIZE)}
-    ratios = {name: ratio(*counts.values()) for name, ratio in metrics.METRICS.items()}
-    text = dict.fromkeys(("task", "modality", "backbone", "control", "weights", "case", "patient", "label"), "str")
-    return frame.assign(**counts, **ratios).astype({"layer": "Int64", **text})[list(summary.COLUMNS)], trials
-
-
-def _trial(info, spec):
-    return (
-        info.name,
-        info.modality,
-        spec.backbone,
-        spec.control,
-        spec.layer,
-        spec.weights.label,
-        spec.seed,
-        spec.fold,
-        1.0,
-    )
+def _score(case: str, patient: str, label: int, hit: int) -> CaseScore:
+    return CaseScore(case, patient, f"label{label}", hit, SIZE - hit, SIZE - hit, 10 * SIZE)
