@@ -99,8 +99,11 @@ def detectable_dz(n: int) -> float:
     def short(noncentrality: float) -> float:
         return float(test.power(noncentrality / np.sqrt(n), n, ALPHA, alternative="two-sided")) - POWER
 
-    # statsmodels' own solver does not converge for some n (109, say); 20 is more than even two pairs need
-    return float(optimize.brentq(short, 0.0, 20.0) / np.sqrt(n))
+    # statsmodels' own solver does not converge for some n (109, say), and far out the power is not a number
+    enough = 2.0
+    while short(enough) < 0:
+        enough *= 1.5
+    return float(optimize.brentq(short, 0.0, enough) / np.sqrt(n))
 
 
 def _ties_or_zeros(sample: Floats) -> bool:
