@@ -58,24 +58,25 @@ def answer(comparison: Any) -> Answer:
 
 
 def answered(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with a column `answer`."""
-    answers = [answer(row) for row in comparisons.itertuples(index=False)]
-    return comparisons.assign(answer=pd.Series(answers, index=comparisons.index, dtype=object))
+    """The same rows with a column `answer`: the text of an Answer, to which it is equal."""
+    answers = [answer(row).value for row in comparisons.itertuples(index=False)]
+    return comparisons.assign(answer=pd.Series(answers, index=comparisons.index, dtype="str"))
 
 
 def verdicts(comparisons: pd.DataFrame, phantom: Iterable[str] = ()) -> pd.DataFrame:
     """A row a scope × arm that carries a pre-trained block or stands in for one, with COLUMNS.
 
     comparisons: rows of `comparisons`, of `over_tasks`, or of both together; a scope is a task, or task `all` of a
-    modality. baseline, random, mlp: an Answer each. gain: all three are yes, the block is pre-trained and the data are
-    images. phantom: the tasks whose data are generated; they bar every row over tasks too. because: why, in words.
+    modality. baseline, random, mlp: the text of an Answer each, verdict: that of a Verdict. gain: all three are yes,
+    the block is pre-trained and the data are images. phantom: the tasks whose data are generated; they bar every row
+    over tasks too. because: why, in words.
     """
     generated = set(phantom)
     scope = ["task", "modality", "arm", "backbone", "control"]
     subjects = comparisons[comparisons["control"].isin(SUBJECTS)]
     rows = []
     for key, group in answered(subjects).groupby(scope, sort=False):
-        found = dict(zip(group["question"], group["answer"], strict=True))
+        found = dict(zip(group["question"], map(Answer, group["answer"]), strict=True))
         answers = {question: found.get(question, Answer.NOT_RUN) for question in ASKED}
         words = dict(zip(scope, key, strict=True))
         barred = _barred(words, generated)
