@@ -1,0 +1,185 @@
+"""Which arms are compared, and the paired differences of their cases.
+
+The order of averages: seeds within a case and label; the difference of two arms there, where both have a value; labels
+within a case; and, in a task where patients have several cases, cases within a patient. What remains is one difference
+a unit, and units are independent: n counts them. Folds are further cases.
+
+Shapes: R case × label rows of a task, A arms, U units, P pairs of arms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from results import summary
+
+Floats = NDArray[np.float64]
+
+#: A question -> the control that the arm is compared with. The first three, in this order, decide on a gain.
+QUESTIONS = {
+    "baseline": "none",
+    "random": "random",
+    "mlp": "mlp",
+    "depth": "depth",
+    "shuffled": "shuffled",
+    "identity": "identity",
+}
+#: Arms that are asked every question; all others are compared with the baseline alone.
+SUBJECTS = ("pretrained", "stand-in")
+
+#: Finer than this, two scores differ by rounding alone.
+DECIMALS = 12
+
+
+@dataclass(frozen=True)
+class TaskScores:
+    """One metric of a task. values_RA: seeds averaged, missing where undefined or not recorded; recorded_RA says which.
+
+    unit_R: the unit (a case, or a patient) of each row; case_R its case. unit is what a unit is called.
+    """
+
+    task: str
+    modality: str
+    unit: str
+    arms: list[str]
+    values_RA: Floats
+    recorded_RA: NDArray[np.bool_]
+    case_R: NDArray[np.intp]
+    unit_R: NDArray[np.intp]
+
+    def columns(self, arms: list[str]) -> list[int]:
+        """The places of the arms."""
+        return [self.arms.index(arm) for arm in arms]
+
+    def scores(self, arms: list[str]) -> Floats:
+        """(U, P): each arm's score of each unit."""
+        return self._by_unit(self.values_RA[:, self.columns(arms)])
+
+    def differences(self, arms: list[str], against: list[str]) -> Floats:
+        """(U, P): arm minus other of each unit, missing where no label of it has a value in both."""
+        return self._by_unit(self.values_RA[:, self.columns(arms)] - self.values_RA[:, self.columns(against)])
+
+    def dropped(self, arms: list[str], against: list[str]) -> NDArray[np.intp]:
+        """(P,): cases × labels that either arm has a record of, and not both have a value of."""
+        mine, theirs = self.columns(arms), self.columns(against)
+        recorded = self.recorded_RA[:, mine] | self.recorded_RA[:, theirs]
+        undefined = np.isnan(self.values_RA[:, mine] - self.values_RA[:, theirs])
+        return (recorded & undefined).sum(0)
+
+    def _by_unit(self, values_RP: Floats) -> Floats:
+        values_CP = _group_means(values_RP, self.case_R)
+        unit_C = self.unit_R[np.unique(self.case_R, return_index=True)[1]]
+        return np.round(_group_means(values_CP, unit_C), DECIMALS)
+
+
+def task_scores(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Iterator[TaskScores]:
+    """One metric of each task, in the order of the trials.
+
+    frame, trials: from `results.summary.long_table` and `trial_table`. ValueError for an unknown metric.
+    """
+    check_metric(metric)
+    scores = summary.case_scores(frame, trials)
+    tasks = trials.drop_duplicates("task")[["task", "modality"]]
+    order = summary.arms(trials)
+    codes = pd.DataFrame({name: pd.factorize(scores[name], sort=True)[0] for name in ("case", "label")})
+    codes = codes.assign(arm=pd.Index(order).get_indexer(scores["arm"]), value=scores[metric], task=scores["task"])
+    codes["patient"] = _patients(frame, scores)
+    found = {task: rows.drop(columns="task").to_numpy() for task, rows in codes.groupby("task", sort=False)}
+    for task, modality in tasks.itertuples(index=False):
+        yield _task(task, modality, order, found.get(task, np.zeros((0, codes.shape[1] - 1))))
+
+
+def named_arms(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm, in reading order: arm, backbone, control, layer, fraction."""
+    rows = trials.drop_duplicates("arm").set_index("arm", drop=False)
+    return rows.loc[summary.arms(trials), ["arm", "backbone", "control", "layer", "fraction"]].reset_index(drop=True)
+
+
+def questions(trials: pd.DataFrame) -> pd.DataFrame:
+    """A row an arm × question that can be asked of these trials: arm, backbone, control, question, against.
+
+    against is the name of the arm to compare with: of the same fraction of the data, of the same backbone where it is
+    not the baseline, and of the same layer where controls have one.
+    """
+    arms = list(named_arms(trials).itertuples(index=False))
+    by_kind: dict[tuple[str, float], list[Any]] = {}
+    for arm in arms:
+        by_kind.setdefault((arm.control, arm.fraction), []).append(arm)
+    rows = []
+    for arm in arms:
+        for question, control in QUESTIONS.items():
+            if arm.control == "none" or (arm.control not in SUBJECTS and question != "baseline"):
+                continue
+            others = [other for other in by_kind.get((control, arm.fraction), ()) if _fits(arm, other)]
+            rows += [(arm.arm, arm.backbone, arm.control, question, other.arm) for other in others[:1]]
+    return pd.DataFrame(rows, columns=["arm", "backbone", "control", "question", "against"], dtype="str")
+
+
+def by_seed(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """A row a task × arm × seed × case where the metric is defined: task, arm, seed, case, and it, labels averaged."""
+    check_metric(metric)
+    key = ["backbone", "control", "layer", "fraction"]
+    arms = trials.drop_duplicates(key)[[*key, "arm"]]
+    named = frame.merge(arms, on=key, how="left", validate="many_to_one")
+    scores = named.groupby(["task", "arm", "seed", "case"], sort=False, as_index=False)[metric].mean()
+    return scores.dropna(subset=[metric])
+
+
+def check_metric(metric: str) -> None:
+    """ValueError, with the nearest name, unless the metric is one that tables show."""
+    if metric not in summary.METRICS:
+        near = get_close_matches(metric, summary.METRICS, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else ";"
+        raise ValueError(f"unknown metric {metric!r}{hint} known: {', '.join(summary.METRICS)}")
+
+
+def _fits(arm: Any, other: Any) -> bool:
+    """Whether the other is the arm's own control. A layer that a control does not have fits every layer."""
+    if other.control == "none":
+        return True
+    same_layer = pd.isna(other.layer) or pd.isna(arm.layer) or other.layer == arm.layer
+    return other.backbone == arm.backbone and same_layer
+
+
+def _patients(frame: pd.DataFrame, scores: pd.DataFrame) -> NDArray[np.intp]:
+    """A number for the patient of each row of scores."""
+    case = pd.factorize(frame["task"] + "\0" + frame["case"])
+    patient = pd.factorize(frame["patient"])[0]
+    firsts = np.unique(case[0], return_index=True)[1]
+    return patient[firsts][case[1].get_indexer(scores["task"] + "\0" + scores["case"])]
+
+
+def _task(task: str, modality: str, order: list[str], rows: Floats) -> TaskScores:
+    """rows: the numbers of case, label, arm and patient, and the value, in the order of `task_scores`."""
+    case, label, arm, value, patient = rows.T
+    present, column = np.unique(arm.astype(int), return_inverse=True)
+    row_keys, first, row = np.unique(case * (label.max(initial=0) + 1) + label, return_index=True, return_inverse=True)
+    values = np.full((len(row_keys), len(present)), np.nan)
+    recorded = np.zeros(values.shape, dtype=bool)
+    values[row, column], recorded[row, column] = value, True
+    case_R = np.unique(case[first], return_inverse=True)[1]
+    unit_R = np.unique(patient[first], return_inverse=True)[1]
+    shared = len(np.unique(unit_R)) < len(np.unique(case_R))
+    arms = [order[place] for place in present]
+    return TaskScores(
+        task, modality, "patient" if shared else "case", arms, values, recorded, case_R, unit_R if shared else case_R
+    )
+
+
+def _group_means(values_RP: Floats, group_R: NDArray[np.intp]) -> Floats:
+    """(groups, P): means within each group of rows, what is missing left out; missing where nothing is left."""
+    if not len(values_RP):
+        return values_RP
+    order = np.argsort(group_R, kind="stable")
+    firsts = np.flatnonzero(np.diff(group_R[order], prepend=-1))
+    defined = ~np.isnan(values_RP[order])
+    sums = np.add.reduceat(np.where(defined, values_RP[order], 0.0), firsts, axis=0)
+    counts = np.add.reduceat(defined.astype(np.float64), firsts, axis=0)
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
