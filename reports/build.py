@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import cases, controls, facts, figures, formats, html, listings, tables
+from reports import answers, cases, controls, facts, figures, formats, html, listings, tables
 from results import store, summary
 from results.record import TrialResult, TrialSpec
 
@@ -81,7 +81,11 @@ def _tables(data: _Run, told: facts.Facts) -> dict[str, tables.Table]:
         for row in data.tasks.itertuples()
     }
     modalities = {"all": "All tasks"}
+    asked = answers.ask(data.frame, data.trials, phantoms)
     made = (
+        answers.answers_table(asked),
+        answers.comparisons_table(asked),
+        answers.published_table(),
         listings.data_table(data.records),
         tables.score_table("by_task", _BY_TASK, data.tasks, heads, told.notices),
         tables.score_table("by_modality", _BY_MODALITY, data.modalities, modalities),

@@ -112,7 +112,7 @@ def _held_out(frame: pd.DataFrame) -> str:
     cases = counts["case"]
     least, most = int(cases.min()), int(cases.max())
     size = _count(least, "held-out case") if least == most else f"{least} to {most} held-out cases"
-    warning = " These are few: read every difference with care. No significance was tested." if least < FEW else ""
+    warning = " These are few: read every difference with care." if least < FEW else ""
     grouped = [
         f"{task}: {_count(int(row.patient), 'patient')}" for task, row in counts.iterrows() if row.patient < row.case
     ]

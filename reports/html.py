@@ -93,10 +93,13 @@ def _markdown_picture(picture: Picture, folder: Path) -> str:
 
 #: The sections in reading order: the name of their table or group of pictures, and the heading.
 SECTIONS = {
+    "answers": "Is it the pre-training?",
     "data": "Table 1. Data",
     "by_task": "Table 2. Scores by task",
     "by_modality": "Table 3. Scores by modality",
     "controls": "Table 4. Arms and controls",
+    "statistics": "Table 5. Statistics",
+    "published": "What papers have published",
     "cases": "Cases",
     "training": "Learning curves",
     "cost": "Cost",
