@@ -79,11 +79,9 @@ class Preview:
 
 
 def coarseness(shape: tuple[int, ...], spacing: NDArray[np.float64]) -> tuple[int, int, int]:
-    """How many voxels become one, by axis: voxels nearly as long as wide in mm, no side above VOLUME_SIDE, none made up."""
+    """How many voxels become one, by axis: about cubes in mm, no side above VOLUME_SIDE, no voxel invented."""
     target = max(side * mm for side, mm in zip(shape, spacing, strict=True)) / VOLUME_SIDE
-    x, y, z = (
-        max(1, round(target / mm), -(-side // VOLUME_SIDE)) for side, mm in zip(shape, spacing, strict=True)
-    )
+    x, y, z = (max(1, round(target / mm), -(-side // VOLUME_SIDE)) for side, mm in zip(shape, spacing, strict=True))
     return int(x), int(y), int(z)
 
 
@@ -115,7 +113,7 @@ def _grey(image: NDArray[np.float32], step: int = 1) -> Bytes:
 
 
 def _shared(image: Bytes, reference: Bytes, spacing: NDArray[np.float64]) -> tuple[str, bytes]:
-    parts = {"image": image, "reference": reference, "spacing": spacing.astype(np.float32)}
+    parts: dict[str, NDArray[Any]] = {"image": image, "reference": reference, "spacing": spacing.astype(np.float32)}
     digest = hashlib.sha256(repr(image.shape).encode())
     for part in parts.values():
         digest.update(np.ascontiguousarray(part).tobytes())

@@ -123,7 +123,9 @@ def _write_viewer(data: _Run, told: facts.Facts, pictured: pd.DataFrame, path: P
     return viewer.summary(found, len(text))
 
 
-def _pictures(data: _Run, told: facts.Facts, pictured: pd.DataFrame, folder: Path) -> tuple[list[html.Picture], list[str]]:
+def _pictures(
+    data: _Run, told: facts.Facts, pictured: pd.DataFrame, folder: Path
+) -> tuple[list[html.Picture], list[str]]:
     """Draw and save every figure that there is data for; also what is missing, in sentences."""
     arms = summary.arms(data.trials)
     warning = told.banner

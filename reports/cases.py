@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,21 +21,21 @@ from reports.previews import Bytes, PreviewError, Slice, preview_path, read_slic
 from reports.shown import choose
 from results.record import CONTROLS
 
-#: A figure has a row an arm, and no more than this; the case viewer has them all.
-MOST_ARMS = 12
+#: A figure has a row an arm, and no more than this: the case viewer is for all of them.
+MOST_ARMS = 10
 #: Okabe and Ito's palette without its black and grey; labels differ in kind of line too. The viewer has the same.
 COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
-_LINES = ("-", "--", ":")
+_LINES: tuple[Any, ...] = ("-", "--", ":")
 #: Pixels on and off along an outline, for each kind of line.
 _DASHES = (0, 6, 2)
-_PANEL = 200
+_PANEL = 168
 _GAP = 6
-_INCHES = 1.5
+_INCHES = 1.3
 
 
 @dataclass(frozen=True)
 class TaskCases:
-    """What a task's figure shows: chosen (case → why), slices and Dice by arm and case; hidden arms have no row."""
+    """What a task's figure shows: chosen (case → why), slices and Dice by arm and case; hidden arms lack room."""
 
     chosen: dict[str, str]
     slices: dict[str, dict[str, Slice]]
@@ -44,7 +45,7 @@ class TaskCases:
     @property
     def caption(self) -> str:
         """How the cases were chosen, in sentences."""
-        more = f" {self.hidden} more arms are in the case viewer only." if self.hidden else ""
+        more = f" For want of room without {self.hidden} more arms." if self.hidden else ""
         return (
             "The first case by name, and the best, the median and the worst by Dice averaged over arms; in each the "
             "axial slice with most reference. On each prediction: its Dice in the whole case, labels averaged, and the "
@@ -64,15 +65,15 @@ def task_cases(
     for task, planned in trials.groupby("task", sort=False):
         rows = shown[shown["task"] == task]
         wanted = rows[rows["case"].isin(list(chosen := choose(rows)))]
-        by_arm = dict(list(wanted.groupby("arm")))
+        scored = set(rows["arm"])
+        silent = [arm for arm in planned["arm"].unique() if arm not in scored]
+        problems += [f"{task}, {arm}: no complete trial" for arm in silent]
         slices: dict[str, dict[str, Slice]] = {}
-        for arm in (arms := _most_telling(planned)):
-            missing = ["no complete trial"]
-            if arm in by_arm:
-                slices[arm], missing = _slices_of(runs, by_arm[arm])
+        for arm in (arms := _most_telling(planned[planned["arm"].isin(scored)])):
+            slices[arm], missing = _slices_of(runs, wanted[wanted["arm"] == arm])
             problems += [f"{task}, {arm}: {sentence}" for sentence in missing]
         dice = {(str(arm), str(case)): float(value) for arm, case, value in wanted[["arm", "case", "dice"]].to_numpy()}
-        made[str(task)] = TaskCases(chosen, slices, dice, planned["arm"].nunique() - len(arms))
+        made[str(task)] = TaskCases(chosen, slices, dice, len(scored) - len(arms))
     return made, problems
 
 
@@ -141,7 +142,9 @@ def _mosaic(cases: TaskCases, height: int, labels: int) -> NDArray[np.uint8]:
     canvas = np.full(shape, 255, np.uint8)
     for column, case in enumerate(cases.chosen):
         first = next((slices[case] for slices in cases.slices.values() if case in slices), None)
-        panels = [None, None] if first is None else [_panel(first, height, 0), _panel(first, height, labels, "same")]
+        panels: list[NDArray[np.uint8] | None] = [None, None]
+        if first is not None:
+            panels = [_panel(first, height, 0), _panel(first, height, labels, "reference")]
         for slices in cases.slices.values():
             panels.append(_panel(slices[case], height, labels) if case in slices else None)
         for row, panel in enumerate(panels):

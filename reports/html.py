@@ -45,7 +45,7 @@ class Picture:
 
 def _jpeg(png: bytes) -> bytes:
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=85)
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=75)
     return buffer.getvalue()
 
 
@@ -124,7 +124,7 @@ class Page:
 
 def render(page: Page) -> str:
     """The page as HTML. Everything that came from data or names is escaped."""
-    script = inline.source("sort.js", "hover.js")
+    script = inline.source("sort.js", "hover.js", "fold.js")
     return inline.environment().get_template("index.html").render(
         page=page, facts=page.facts, tables=page.tables, script=script, policy=inline.policy(script)
     )  # fmt: skip

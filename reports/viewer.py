@@ -94,7 +94,7 @@ def _in_turn(table: pd.DataFrame) -> Iterator[tuple[str, str, float]]:
     """The rows of `spread`, one of each task in turn."""
     turn = table.groupby("task").cumcount()
     for row in table.assign(turn=turn).sort_values("turn", kind="stable").itertuples():
-        yield str(row.task), str(row.case), float(row.spread)  # type: ignore[arg-type]
+        yield str(row.task), str(row.case), float(row.spread)
 
 
 class _Shelf:

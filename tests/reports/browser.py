@@ -18,9 +18,17 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 DRIVER = shutil.which("chromedriver")
 MISSING = "" if CHROMIUM and DRIVER else "needs Chromium and chromedriver (Debian: chromium, chromium-driver)"
 _FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars"
-).split()
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+)
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
@@ -57,13 +65,12 @@ class Browser:
 
     def wait(self, script: str, seconds: float = 10) -> Any:
         """The first value of an expression that holds, asked again at every frame."""
-        asked = (
-            "const done = arguments[0], end = performance.now() + 1000 * arguments[1];"
+        ask = (
+            "const [seconds, done] = arguments, end = performance.now() + 1000 * seconds;"
             f"const ask = () => {{ const value = ({script});"
             "if (value || performance.now() > end) done(value); else requestAnimationFrame(ask); }; ask();"
         )
-        body = {"script": f"arguments = [arguments[1], arguments[0]]; {asked}", "args": [seconds]}
-        value = self._call("POST", "/execute/async", body)
+        value = self._call("POST", "/execute/async", {"script": ask, "args": [seconds]})
         assert value, f"not within {seconds} s: {script}"
         return value
 
@@ -97,11 +104,11 @@ class Browser:
         return [entry["message"] for entry in self._call("POST", "/se/log", {"type": "browser"})]
 
     def requests(self) -> list[str]:
-        """The addresses that were asked for since last asked, data inside the page aside."""
+        """What was requested since last asked, but for data inside the page and the browser's own pages."""
         entries = self._call("POST", "/se/log", {"type": "performance"})
         messages = [json.loads(entry["message"])["message"] for entry in entries]
         sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-        return [url for url in sent if not url.startswith(("data:", "blob:"))]
+        return [url for url in sent if not url.startswith(("data:", "blob:", "chrome:"))]
 
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
@@ -117,7 +124,8 @@ def browser(profile: Path) -> Iterator[Browser]:
     try:
         assert driver.stdout
         lines = iter(driver.stdout.readline, "")
-        port = next(found[1] for line in lines if (found := re.search(r"on port (\d+)", line)))
+        port = next((found[1] for line in lines if (found := re.search(r"successfully on port (\d+)", line))), "")
+        assert port, f"{DRIVER} did not start"
         window = Browser(f"http://127.0.0.1:{port}", profile)
         try:
             yield window

@@ -37,7 +37,7 @@ def write_trial(run: Path, record: TrialResult, arm: int, cases: int, size) -> T
     for number in range(cases):
         random = np.random.default_rng([hash_of(record.spec.task), number])
         organ, lesion = _organ(size, random)
-        reference = (organ + lesion).astype(np.uint8)
+        reference = organ.astype(np.uint8) + lesion
         image = random.normal(60, 12, size) + 60 * organ + 45 * lesion
         shift = (arm * (number + 1)) % 5
         guess = np.roll(np.roll(reference, shift, 0), -(arm % 3), 2)
