@@ -19,12 +19,11 @@ def shown_trials(records: Sequence[TrialResult], trials: pd.DataFrame) -> pd.Dat
     `trial_table` gives, and its order is kept.
     """
     done = {record.spec.digest: record for record in records if record.status is Status.COMPLETE}
-    rows = [
-        (task, arm, score.case, done[digest].spec.key, score.tp, score.fp, score.fn, score.tn)
-        for task, arm, digest in zip(trials["task"], trials["arm"], trials["digest"], strict=True)
-        if digest in done
-        for score in done[digest].cases
-    ]
+    rows: list[tuple[str, str, str, str, int, int, int, int]] = []
+    for task, arm, digest in zip(trials["task"], trials["arm"], trials["digest"], strict=True):
+        if digest in done:
+            key = done[digest].spec.key  # a hash of the whole specification: once a trial, not once a score
+            rows += [(task, arm, one.case, key, one.tp, one.fp, one.fn, one.tn) for one in done[digest].cases]
     frame = pd.DataFrame(rows, columns=["task", "arm", "case", "key", "tp", "fp", "fn", "tn"])
     counts = [frame.pop(name) for name in ("tp", "fp", "fn", "tn")]
     frame["dice"] = metrics.dice(*counts)

@@ -67,7 +67,8 @@ def click_head(window, table, name):
 @pytest.mark.parametrize("name", ["index.html", "viewer.html"])
 def test_opens_without_a_complaint_and_without_a_request(window, page, name, dark):
     window.size(1366, 860, dark)
-    window.complaints(), window.requests()
+    window.complaints()
+    window.requests()
     window.open(page.parent / name)
     if name == "viewer.html":
         window.wait(READY)
@@ -154,6 +155,16 @@ def test_on_a_phone_nothing_but_tables_and_figures_scrolls_sideways(window, page
     out = "[...document.querySelectorAll('body *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
     assert window.run(f"return {out}.filter((e) => !e.closest('.scroll')).map((e) => e.outerHTML.slice(0, 80))") == []
     assert window.run("return document.querySelector('h1').getBoundingClientRect().right <= innerWidth")
+
+
+def test_on_paper_nothing_is_folded_away(window, page):
+    window.open(page)
+    folded = "return document.querySelectorAll('details:not([open])').length"
+    before = window.run(folded)
+    window.run("dispatchEvent(new Event('beforeprint'))")
+    assert before >= 2 and window.run(folded) == 0
+    window.run("dispatchEvent(new Event('afterprint'))")
+    assert window.run(folded) == before
 
 
 def test_the_page_leads_to_the_viewer_and_back(window, page):
