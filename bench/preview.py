@@ -1,7 +1,8 @@
-"""One slice of each held-out case with its reference and prediction: what the report's pictures are drawn from."""
+"""What a trial keeps of each held-out case for the report: one slice, and the whole case coarsened for the viewer."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -13,39 +14,113 @@ from bench.data.folder import Volume
 from bench.data.grid import ras_order, to_ras
 from results.store import atomic_write
 
+#: The longest side of a stored slice, and of a stored volume, in pixels and voxels.
+SLICE_SIDE, VOLUME_SIDE = 256, 96
+#: Grey levels of a stored volume are multiples of this: nobody sees it, and the files halve.
+_GREY_STEP = 4
+
+Bytes = NDArray[np.uint8]
+
 
 class Preview:
-    """Collects slices, then writes one compressed `.npz` without pickles.
+    """Collects cases, then writes one compressed `.npz` without pickles, and beside it what all arms share.
 
-    Arrays: `cases` (n,) text, and for case i `image_i`, `reference_i`, `prediction_i` (H, W) uint8, in RAS: left of the
-    body at the left, front up, and `aspect_i`, the height of a pixel over its width in mm.
+    Arrays: `cases` (n,) text, and for case i in RAS (left of the body at the left, front up):
+
+    - `image_i`, `reference_i`, `prediction_i` (H, W) uint8: a slice; `aspect_i`: a pixel's height over its width in mm;
+    - `labels_i` (X, Y, Z) uint8: the prediction, coarsened; `volume_i`: the name of the file that shares its grid,
+      `../volumes/<name>.npz`, with `image`, `reference` (X, Y, Z) uint8 and `spacing` (3,) in mm.
+
+    The name is a hash of the content, so that every arm of a task leaves the same file and it is stored once.
     """
 
     def __init__(self) -> None:
         self.cases: list[str] = []
         self.arrays: dict[str, NDArray[Any]] = {}
+        self.volumes: dict[str, bytes] = {}
 
-    def add(self, case: str, volume: Volume, prediction_XYZ: NDArray[np.uint8]) -> None:
-        """Keep the axial slice with the most reference foreground (the middle one if there is none)."""
+    def add(self, case: str, volume: Volume, prediction_XYZ: Bytes) -> None:
+        """Keep the axial slice with the most reference foreground (the middle one if there is none), and the volume."""
         image, reference, prediction = (
             to_ras(array, volume.affine) for array in (volume.image[0], volume.label, prediction_XYZ)
         )
-        areas = (reference > 0).sum((0, 1))
-        at = int(areas.argmax()) if areas.any() else reference.shape[2] // 2
-        number = len(self.cases)
-        low, high = np.percentile(image[..., at], (1, 99))
-        shade = np.clip((image[..., at] - low) / max(high - low, 1e-6), 0, 1) * 255
         spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)[list(ras_order(volume.affine))]
-        for name, plane in (
-            ("image", shade),
-            ("reference", reference[..., at]),
-            ("prediction", prediction[..., at]),
-        ):
-            self.arrays[f"{name}_{number}"] = np.ascontiguousarray(plane.T[::-1]).astype(np.uint8)
-        self.arrays[f"aspect_{number}"] = np.array(spacing[1] / spacing[0], np.float32)
+        number = len(self.cases)
+        self._keep_slice(number, image, reference, prediction, spacing)
+        steps = coarseness(image.shape, spacing)
+        self.arrays[f"labels_{number}"] = block_centre(prediction, steps)
+        shade = _grey(block_mean(image, steps), _GREY_STEP)
+        name, data = _shared(shade, block_centre(reference, steps), spacing * steps)
+        self.arrays[f"volume_{number}"] = np.array(name)
+        self.volumes[name] = data
         self.cases.append(case)
 
     def write(self, path: Path) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, cases=np.array(self.cases), **self.arrays)
-        atomic_write(path, buffer.getvalue())
+        """Write the trial's file, after the shared ones that it names."""
+        for name, data in self.volumes.items():
+            shared = path.parent.parent / "volumes" / f"{name}.npz"
+            if not shared.exists():
+                atomic_write(shared, data)
+        atomic_write(path, _npz(cases=np.array(self.cases), **self.arrays))
+
+    def _keep_slice(self, number: int, image: Any, reference: Any, prediction: Any, spacing: Any) -> None:
+        areas = (reference > 0).sum((0, 1))
+        at = int(areas.argmax()) if areas.any() else reference.shape[2] // 2
+        step = max(1, -(-max(image.shape[:2]) // SLICE_SIDE))
+        here, steps = slice(at, at + 1), (step, step, 1)
+        planes = {
+            "image": _grey(block_mean(image[..., here], steps)),
+            "reference": block_centre(reference[..., here], steps),
+            "prediction": block_centre(prediction[..., here], steps),
+        }
+        for name, plane in planes.items():
+            self.arrays[f"{name}_{number}"] = np.ascontiguousarray(plane[..., 0].T[::-1])
+        self.arrays[f"aspect_{number}"] = np.array(spacing[1] / spacing[0], np.float32)
+
+
+def coarseness(shape: tuple[int, ...], spacing: NDArray[np.float64]) -> tuple[int, int, int]:
+    """How many voxels become one, by axis: about cubes in mm, no side above VOLUME_SIDE, no voxel invented."""
+    target = max(side * mm for side, mm in zip(shape, spacing, strict=True)) / VOLUME_SIDE
+    x, y, z = (max(1, round(target / mm), -(-side // VOLUME_SIDE)) for side, mm in zip(shape, spacing, strict=True))
+    return int(x), int(y), int(z)
+
+
+def block_mean(image_XYZ: NDArray[Any], steps: tuple[int, int, int]) -> NDArray[np.float32]:
+    """The mean of each block of steps voxels, float32; the last block of a side repeats the edge where it is short."""
+    short = [(0, -side % step) for side, step in zip(image_XYZ.shape, steps, strict=True)]
+    image = np.pad(np.asarray(image_XYZ, np.float32), short, mode="edge") if np.any(short) else image_XYZ
+    for axis, step in reversed(list(enumerate(steps))):
+        if step > 1:
+            parts = (*image.shape[:axis], image.shape[axis] // step, step, *image.shape[axis + 1 :])
+            image = image.reshape(parts).mean(axis + 1, dtype=np.float32)
+    return np.asarray(image, np.float32)
+
+
+def block_centre(label_XYZ: NDArray[Any], steps: tuple[int, int, int]) -> Bytes:
+    """The label in the middle of each block, uint8: on the grid of `block_mean`. What is thinner may be lost."""
+    index = [
+        np.minimum(np.arange(0, side, step) + step // 2, side - 1)
+        for side, step in zip(label_XYZ.shape, steps, strict=True)
+    ]
+    return np.asarray(label_XYZ[np.ix_(*index)], np.uint8)
+
+
+def _grey(image: NDArray[np.float32], step: int = 1) -> Bytes:
+    """Grey levels 0–255 between the 1st and 99th percentile, rounded down to multiples of step."""
+    low, high = np.percentile(image, (1, 99))
+    shade = (np.clip((image - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
+    return np.asarray(shade // step * step, np.uint8)
+
+
+def _shared(image: Bytes, reference: Bytes, spacing: NDArray[np.float64]) -> tuple[str, bytes]:
+    parts: dict[str, NDArray[Any]] = {"image": image, "reference": reference, "spacing": spacing.astype(np.float32)}
+    digest = hashlib.sha256(repr(image.shape).encode())
+    for part in parts.values():
+        digest.update(np.ascontiguousarray(part).tobytes())
+    return digest.hexdigest()[:16], _npz(**parts)
+
+
+def _npz(**arrays: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()

@@ -53,6 +53,18 @@ def answers_table(answers: Answers) -> Table:
     return Table("answers", _ANSWERS, columns, tuple(groups), answers.verdicts)
 
 
+def sentence(answers: Answers) -> str:
+    """What the answers come to over all tasks, an arm a clause."""
+    overall = answers.verdicts[answers.verdicts["task"] == statistics.ALL]
+    told = [f"{row.arm}: {_verdict(row)}" for row in overall.itertuples(index=False)]
+    return f"Is it the pre-training? {'; '.join(told)}." if told else ""
+
+
+def _verdict(row: object) -> str:
+    verdict = str(row.verdict)  # type: ignore[attr-defined]
+    return f"{verdict} ({row.because})" if verdict == verdicts.Verdict.BARRED else verdict  # type: ignore[attr-defined]
+
+
 def _answer_row(row: object, numbers: dict[tuple[str, str, str], object]) -> tuple[Cell, ...]:
     cells = []
     for question in verdicts.ASKED:
@@ -123,15 +135,16 @@ def _published(row: object) -> tuple[Cell, ...]:
 
 
 _ANSWERS = (
-    "Three questions, in this order, by Dice. Yes: the 95 % interval of the paired difference (bootstrap, 10,000 draws) "
-    "is above 0 and the Wilcoxon p after Holm's correction is below 0.05; fewer than 6 pairs give no p. Only an arm that "
-    "wins all three gains from pre-training. Small print: mean difference and its interval."
+    "Three questions, in this order, by Dice. Yes: the 95 % interval of the paired difference (bootstrap, 10,000 "
+    "draws) is above 0 and the Wilcoxon p after Holm's correction is below 0.05; fewer than 6 pairs give no p. Only an "
+    "arm that wins all three gains from pre-training. Small print: mean difference and its interval."
 )
 _STATISTICS = (
-    "Paired differences in Dice, arm minus other, on the same cases: seeds are averaged within a case, and cases within "
-    "a patient where patients have several (n counts the units). Interval: BCa bootstrap of the mean, 10,000 draws, "
-    "seeded. p: Wilcoxon signed-rank; Holm over all tasks and backbones of a question. Effect: matched-pairs "
-    "rank-biserial correlation. Detectable: the mean difference that this many pairs had 80 % power to show, before Holm."
+    "Paired differences in Dice, arm minus other, on the same cases: seeds are averaged within a case, and cases "
+    "within a patient where patients have several (n counts the units). Interval: BCa bootstrap of the mean, 10,000 "
+    "draws, seeded. p: Wilcoxon signed-rank; Holm over all tasks and backbones of a question. Effect: matched-pairs "
+    "rank-biserial correlation. Detectable: the mean difference that this many pairs had 80 % power to show, before "
+    "Holm."
 )
 _PUBLISHED = (
     "Numbers that papers have published, each under its own protocol, which is not that of this page: other splits, "

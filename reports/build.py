@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports import answers, cases, controls, facts, figures, formats, html, listings, tables
+from reports import answers, cases, controls, facts, figures, formats, html, listings, shown, tables, viewer
 from results import store, summary
 from results.record import TrialResult, TrialSpec
 
@@ -50,13 +50,18 @@ def write_report(
         title or f"{data.folder.resolve().name}: frozen blocks in a segmenter", data.records, data.trials, data.frame
     )
     folder = data.folder / "report"
-    made = _tables(data, told)
+    phantoms = {record.task.name for record in data.records if record.task.origin == "phantom"}
+    asked = answers.ask(data.frame, data.trials, phantoms)
+    made = _tables(data, told, asked, phantoms)
     for table in made.values():
         store.atomic_write(folder / "tables" / f"{table.name}.csv", formats.csv(table).encode())
         store.atomic_write(folder / "tables" / f"{table.name}.tex", formats.latex(table, told.banner).encode())
+    pictured = shown.shown_trials(data.records, data.trials)
     with figures.style():
-        pictures, problems = _pictures(data, told, folder / "figures")
-    page = html.Page(told, _short(data.modalities), made, pictures, problems, command)
+        pictures, problems = _pictures(data, told, pictured, folder / "figures")
+    held = _write_viewer(data, told, pictured, folder / "viewer.html")
+    top = html.Answers(answers.sentence(asked), made["answers"]) if not made["answers"].empty else None
+    page = html.Page(told, _short(data.modalities), made, pictures, problems, command, top, held)
     store.atomic_write(folder / "report.md", html.render_markdown(page, folder).encode())
     path = folder / "index.html"
     store.atomic_write(path, html.render(page).encode())
@@ -74,14 +79,12 @@ def _read(run: Path, expected: Iterable[TrialSpec] | None) -> _Run:
     return _Run(run, records, trials, frame, scores, tasks, summary.by_modality(tasks))
 
 
-def _tables(data: _Run, told: facts.Facts) -> dict[str, tables.Table]:
-    phantoms = {record.task.name for record in data.records if record.task.origin == "phantom"}
+def _tables(data: _Run, told: facts.Facts, asked: answers.Answers, phantoms: set[str]) -> dict[str, tables.Table]:
     heads = {
         row.task: f"{row.task} · {row.modality}" + " · phantom data" * (row.task in phantoms)
         for row in data.tasks.itertuples()
     }
     modalities = {"all": "All tasks"}
-    asked = answers.ask(data.frame, data.trials, phantoms)
     made = (
         answers.answers_table(asked),
         answers.comparisons_table(asked),
@@ -114,7 +117,20 @@ def _short(modalities: pd.DataFrame) -> tables.Table:
     )
 
 
-def _pictures(data: _Run, told: facts.Facts, folder: Path) -> tuple[list[html.Picture], list[str]]:
+def _write_viewer(data: _Run, told: facts.Facts, pictured: pd.DataFrame, path: Path) -> str:
+    """Write the case viewer and say what is in it; an older one goes, and nothing is said, where no case is to see."""
+    found = viewer.collect([data.folder], data.records, pictured)
+    if not found.cases:
+        path.unlink(missing_ok=True)
+        return ""
+    text = viewer.render(found, told.title, told.banner).encode()
+    store.atomic_write(path, text)
+    return viewer.summary(found, len(text))
+
+
+def _pictures(
+    data: _Run, told: facts.Facts, pictured: pd.DataFrame, folder: Path
+) -> tuple[list[html.Picture], list[str]]:
     """Draw and save every figure that there is data for; also what is missing, in sentences."""
     arms = summary.arms(data.trials)
     warning = told.banner
@@ -125,13 +141,14 @@ def _pictures(data: _Run, told: facts.Facts, folder: Path) -> tuple[list[html.Pi
     for value, words in (("loss", _LOSS), ("dice", _TRAINING_DICE)):
         curves = figures.learning_curves(data.records, data.trials, value, warning)
         drawn.append((f"learning_{value}", words, curves))
-    previews, problems = cases.previews_of(data.folder, data.records, data.trials)
+    previews, problems = cases.task_cases([data.folder], pictured, data.trials)
     infos = {record.task.name: record.task for record in data.records}
-    for task, slices in previews.items():
+    for task, shown_cases in previews.items():
         notice = told.notices.get(task, "")
         below = " ".join(dict.fromkeys(text for text in (warning, notice) if text))
-        figure = cases.overlay(slices, infos[task].labels, below) if slices else None
-        drawn.append((f"cases_{task}", (task, notice, "cases"), figure))
+        figure = cases.overlay(shown_cases, infos[task].labels, below)
+        caption = f"{shown_cases.caption} {notice}".strip()
+        drawn.append((f"cases_{task}", (task, caption, "cases"), figure))
     return [_save(folder, name, words, figure) for name, words, figure in drawn if figure is not None], problems
 
 

@@ -1,13 +1,8 @@
-"""Overlays: a slice of the image, the reference and each arm's prediction, as a trial left them in `previews/`.
-
-A preview is an `.npz` beside the records, `run/previews/<key>.npz`: `cases` (names), and for the i-th case `image_i`,
-`reference_i` and `prediction_i`, all (H, W) uint8, and optionally `aspect_i`, a pixel's height over its width.
-"""
+"""Overlays: a slice of a few cases, the reference and each arm's prediction, as trials left them in `previews/`."""
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,95 +14,174 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from reports.figures import text, warn
-from results.record import Status, TrialResult
+from reports.previews import Bytes, PreviewError, Slice, preview_path, read_slices
+from reports.shown import choose
+from results.record import CONTROLS
 
-#: How many cases a figure shows: the first by name, so that nobody picked them.
-SHOWN = 2
-_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
+#: A figure has a row an arm, and no more than this: the case viewer is for all of them.
+MOST_ARMS = 10
+#: Okabe and Ito's palette without its black and grey; labels differ in kind of line too. The viewer has the same.
+COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#009E73", "#D55E00")
 _LINES: tuple[Any, ...] = ("-", "--", ":")
-_PARTS = ("image", "reference", "prediction")
-
-
-class PreviewError(ValueError):
-    """A preview file that is there and cannot be used. The message names it."""
+#: Pixels on and off along an outline, for each kind of line.
+_DASHES = (0, 6, 2)
+_PANEL = 168
+_GAP = 6
+_INCHES = 1.3
 
 
 @dataclass(frozen=True)
-class Slice:
-    """image_HW in grey levels 0–255; reference_HW and prediction_HW hold 0 and the labels 1, 2, …"""
+class TaskCases:
+    """What a task's figure shows: chosen (case → why), slices and Dice by arm and case; hidden arms lack room."""
 
-    image_HW: NDArray[np.uint8]
-    reference_HW: NDArray[np.uint8]
-    prediction_HW: NDArray[np.uint8]
-    aspect: float = 1.0
+    chosen: dict[str, str]
+    slices: dict[str, dict[str, Slice]]
+    dice: dict[tuple[str, str], float]
+    hidden: int = 0
 
-
-def read_preview(path: Path) -> dict[str, Slice]:
-    """The slices of a preview by case. FileNotFoundError where there is no file, PreviewError where it is damaged."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            names = [str(name) for name in arrays["cases"]]
-            return {name: _slice(arrays, number) for number, name in enumerate(names)}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise PreviewError(f"preview {path} cannot be used: {error}; delete it and run its trial again") from error
-
-
-def _slice(arrays: Mapping[str, NDArray[np.uint8]], number: int) -> Slice:
-    image, reference, prediction = parts = [arrays[f"{part}_{number}"] for part in _PARTS]
-    if len({part.shape for part in parts}) > 1 or parts[0].ndim != 2:
-        raise ValueError(f"case {number} has arrays of shapes {[part.shape for part in parts]}, not one shape (H, W)")
-    aspect = float(arrays[f"aspect_{number}"]) if f"aspect_{number}" in arrays else 1.0
-    if not (np.isfinite(aspect) and aspect > 0):
-        raise ValueError(f"case {number} has the aspect {aspect}, which is no positive number")
-    return Slice(image, reference, prediction, aspect)
+    @property
+    def caption(self) -> str:
+        """How the cases were chosen, in sentences."""
+        more = f" For want of room without {self.hidden} more arms." if self.hidden else ""
+        return (
+            "The first case by name, and the best, the median and the worst by Dice averaged over arms; in each the "
+            "axial slice with most reference. On each prediction: its Dice in the whole case, labels averaged, and the "
+            f"reference as a thin white outline.{more}"
+        )
 
 
-def previews_of(
-    run: Path, records: Sequence[TrialResult], trials: pd.DataFrame
-) -> tuple[dict[str, dict[str, dict[str, Slice]]], list[str]]:
-    """task → arm → case → Slice, from each arm's first complete trial; and a sentence a preview that is not there."""
-    done = {record.spec.digest: record for record in records if record.status is Status.COMPLETE}
-    found: dict[str, dict[str, dict[str, Slice]]] = {}
+def task_cases(
+    runs: Sequence[Path], shown: pd.DataFrame, trials: pd.DataFrame
+) -> tuple[dict[str, TaskCases], list[str]]:
+    """The chosen cases of every task from the run folders, and a sentence for each preview that is not there.
+
+    shown is what `shown_trials` gives, trials what `trial_table` gives.
+    """
+    made: dict[str, TaskCases] = {}
     problems: list[str] = []
-    for (name, arm), part in trials.groupby(["task", "arm"], sort=False):
-        task = found.setdefault(str(name), {})
-        record = next((done[digest] for digest in part["digest"] if digest in done), None)
-        if record is None:
-            problems.append(f"{name}, {arm}: no complete trial")
+    for task, planned in trials.groupby("task", sort=False):
+        rows = shown[shown["task"] == task]
+        wanted = rows[rows["case"].isin(list(chosen := choose(rows)))]
+        scored = set(rows["arm"])
+        silent = [arm for arm in planned["arm"].unique() if arm not in scored]
+        problems += [f"{task}, {arm}: no complete trial" for arm in silent]
+        slices: dict[str, dict[str, Slice]] = {}
+        for arm in (arms := _most_telling(planned[planned["arm"].isin(scored)])):
+            slices[arm], missing = _slices_of(runs, wanted[wanted["arm"] == arm])
+            problems += [f"{task}, {arm}: {sentence}" for sentence in missing]
+        dice = {(str(arm), str(case)): float(value) for arm, case, value in wanted[["arm", "case", "dice"]].to_numpy()}
+        made[str(task)] = TaskCases(chosen, slices, dice, len(scored) - len(arms))
+    return made, problems
+
+
+def _most_telling(planned: pd.DataFrame) -> list[str]:
+    """The arms that get a row, in reading order: where they are many, baselines and what was pre-trained come first."""
+    arms = planned.drop_duplicates("arm").reset_index(drop=True)
+    rank = arms["control"].map(list(CONTROLS).index)
+    return [str(arms["arm"][place]) for place in sorted(rank.sort_values(kind="stable").index[:MOST_ARMS])]
+
+
+def _slices_of(runs: Sequence[Path], rows: pd.DataFrame) -> tuple[dict[str, Slice], list[str]]:
+    slices: dict[str, Slice] = {}
+    problems = []
+    for key, part in rows.groupby("key", sort=False):
+        paths = [preview_path(run, str(key)) for run in runs]
+        path = next((path for path in paths if path.exists()), None)
+        if path is None:
+            problems.append(f"no preview file previews/{key}.npz")
             continue
         try:
-            task[str(arm)] = read_preview(Path(run) / "previews" / f"{record.spec.key}.npz")
-        except FileNotFoundError:
-            task[str(arm)] = {}
-            problems.append(f"{name}, {arm}: no preview file previews/{record.spec.key}.npz")
+            slices |= read_slices(path, set(part["case"]))
         except PreviewError as error:
-            task[str(arm)] = {}
-            problems.append(f"{name}, {arm}: {error}")
-    return found, problems
+            problems.append(str(error))
+    return slices, problems
 
 
-def overlay(arms: Mapping[str, Mapping[str, Slice]], labels: Sequence[str], warning: str = "") -> Figure | None:
-    """A row an arm; for each of the first cases its image, reference and prediction. None where no arm has a slice."""
-    cases = sorted({case for slices in arms.values() for case in slices})[:SHOWN]
-    if not cases:
+def overlay(cases: TaskCases, labels: Sequence[str], warning: str = "") -> Figure | None:
+    """A column a case; a row for its image, its reference, and each arm's prediction. None where there is no slice."""
+    every = [one for slices in cases.slices.values() for one in slices.values()]
+    if not every:
         return None
-    columns = len(cases) * len(_PARTS)
-    height = min(2.4, max(0.5, 1.55 * max(_tallness(shown) for slices in arms.values() for shown in slices.values())))
-    figure = Figure(figsize=(1.5 + 1.55 * columns, 1.1 + (height + 0.05) * len(arms)), layout="constrained")
-    panels = figure.subplots(len(arms), columns, squeeze=False)
-    for row, (arm, slices) in zip(panels, arms.items(), strict=True):
-        for place, case in enumerate(cases):
-            _draw(row[3 * place : 3 * place + 3], slices.get(case), len(labels))
-        row[0].set_ylabel(text(arm).replace(" (", "\n("), fontsize=9)
-    for place, panel in enumerate(panels[0]):
-        case = f"{text(cases[place // 3])}\n" if place % 3 == 0 else "\n"
-        panel.set_title(case + _PARTS[place % 3], fontsize=8)
-    handles = [Line2D([], [], color=_colour(i), linestyle=_line(i), label=text(name)) for i, name in enumerate(labels)]
+    tall = float(np.clip(max(_tallness(one) for one in every), 0.4, 1.6))
+    rows = ("image", "reference", *cases.slices)
+    size = (2.2 + _INCHES * len(cases.chosen), 1.1 + (_INCHES * tall + 0.05) * len(rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots()
+    height = round(_PANEL * tall)
+    axes.imshow(_mosaic(cases, height, len(labels)), interpolation="nearest", aspect="equal")
+    _name_panels(axes, cases, rows, height)
+    handles = [Line2D([], [], color=_colour(i), linestyle=_LINES[i % 3], label=text(n)) for i, n in enumerate(labels)]
     figure.legend(handles=handles, loc="outside upper right", ncols=min(4, len(handles)), frameon=False, fontsize=8)
     warn(figure, warning)
     return figure
+
+
+def _name_panels(axes: Axes, cases: TaskCases, rows: Sequence[str], height: int) -> None:
+    columns = [f"{text(case)}\n{why}" for case, why in cases.chosen.items()]
+    axes.set_xticks([(_PANEL + _GAP) * n + _PANEL / 2 for n in range(len(columns))], columns, fontsize=8)
+    names = [text(row).replace(" (", "\n(") for row in rows]
+    axes.set_yticks([(height + _GAP) * n + height / 2 for n in range(len(rows))], names, fontsize=8)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    for row, arm in enumerate(cases.slices, start=2):
+        for column, case in enumerate(cases.chosen):
+            dice = cases.dice.get((arm, case), np.nan)
+            words = ("–" if np.isnan(dice) else f"{dice:.3f}") if case in cases.slices[arm] else "no preview"
+            at = ((_PANEL + _GAP) * column + 8, (height + _GAP) * row + height - 8)
+            box = {"facecolor": "black", "alpha": 0.65, "pad": 1.5, "linewidth": 0}
+            axes.text(*at, words, color="white", fontsize=7, va="bottom", bbox=box)
+
+
+def _mosaic(cases: TaskCases, height: int, labels: int) -> NDArray[np.uint8]:
+    """All panels in one picture, (H, W, 3): drawn far faster than as axes of their own."""
+    shape = ((height + _GAP) * (len(cases.slices) + 2) - _GAP, (_PANEL + _GAP) * len(cases.chosen) - _GAP, 3)
+    canvas = np.full(shape, 255, np.uint8)
+    for column, case in enumerate(cases.chosen):
+        first = next((slices[case] for slices in cases.slices.values() if case in slices), None)
+        panels: list[NDArray[np.uint8] | None] = [None, None]
+        if first is not None:
+            panels = [_panel(first, height, 0), _panel(first, height, labels, "reference")]
+        for slices in cases.slices.values():
+            panels.append(_panel(slices[case], height, labels) if case in slices else None)
+        for row, panel in enumerate(panels):
+            top, left = (height + _GAP) * row, (_PANEL + _GAP) * column
+            canvas[top : top + height, left : left + _PANEL] = 200 if panel is None else panel
+    return canvas
+
+
+def _panel(shown: Slice, height: int, labels: int, mask: str = "prediction") -> NDArray[np.uint8]:
+    """A slice in true proportions in the middle of (height, _PANEL, 3): filled lightly, outlined, label by label."""
+    rows, columns = shown.image_HW.shape
+    scale = min(height / (rows * shown.aspect), _PANEL / columns)
+    size = (max(1, int(rows * shown.aspect * scale)), max(1, int(columns * scale)))
+    grey = np.repeat(_enlarge(shown.image_HW, size)[..., None], 3, axis=2).astype(float)
+    reference = _enlarge(shown.reference_HW, size)
+    drawn = _enlarge(shown.prediction_HW, size) if mask == "prediction" else reference
+    slant = np.add.outer(np.arange(size[0]), np.arange(size[1]))
+    for number in range(labels):
+        inside, colour, dash = drawn == number + 1, 255 * np.array(to_rgb(_colour(number))), _DASHES[number % 3]
+        grey[inside] = 0.7 * grey[inside] + 0.3 * colour
+        if mask == "prediction":
+            grey[_edge(reference == number + 1, 1)] = 255
+        grey[_edge(inside, 2) & (slant // dash % 2 == 0 if dash else True)] = colour
+    panel = np.zeros((height, _PANEL, 3), np.uint8)
+    top, left = (height - size[0]) // 2, (_PANEL - size[1]) // 2
+    panel[top : top + size[0], left : left + size[1]] = grey.astype(np.uint8)
+    return panel
+
+
+def _enlarge(plane: Bytes, size: tuple[int, int]) -> Bytes:
+    rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(size, plane.shape, strict=True))
+    return plane[np.ix_(rows, columns)]
+
+
+def _edge(inside: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    edge: NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside, iterations=width)
+    return edge
 
 
 def _tallness(shown: Slice) -> float:
@@ -116,34 +190,5 @@ def _tallness(shown: Slice) -> float:
     return rows * shown.aspect / columns
 
 
-def _draw(panels: Sequence[Axes], shown: Slice | None, labels: int) -> None:
-    for panel, part in zip(panels, _PARTS, strict=True):
-        panel.set(xticks=[], yticks=[])
-        panel.grid(visible=False)
-        for spine in panel.spines.values():
-            spine.set_visible(False)
-        if shown is None:
-            panel.text(0.5, 0.5, "no preview", ha="center", va="center", fontsize=8, transform=panel.transAxes)
-            continue
-        panel.imshow(shown.image_HW, cmap="gray", vmin=0, vmax=255, aspect=shown.aspect, interpolation="nearest")
-        if part != "image":
-            _paint(panel, shown.reference_HW if part == "reference" else shown.prediction_HW, labels, shown.aspect)
-
-
-def _paint(panel: Axes, mask_HW: NDArray[np.uint8], labels: int, aspect: float) -> None:
-    """Fill each label lightly and outline it: colour and kind of line tell labels apart."""
-    layer = np.zeros((*mask_HW.shape, 4))
-    for number in range(labels):
-        inside = mask_HW == number + 1
-        layer[inside] = (*to_rgb(_colour(number)), 0.35)
-        if inside.any() and min(mask_HW.shape) > 1:
-            panel.contour(inside, levels=[0.5], colors=[_colour(number)], linestyles=_line(number), linewidths=1.2)
-    panel.imshow(layer, aspect=aspect, interpolation="nearest")
-
-
 def _colour(number: int) -> str:
-    return _COLOURS[number % len(_COLOURS)]
-
-
-def _line(number: int) -> Any:
-    return _LINES[number % len(_LINES)]
+    return COLOURS[number % len(COLOURS)]

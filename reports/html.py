@@ -1,20 +1,22 @@
-"""The page and its Markdown twin. The page is one file: style and figures are inside it, and it loads nothing."""
+"""The page and its Markdown twin. The page is one file: style, scripts and figures are in it, and it loads nothing."""
 
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
 
+from reports import inline
 from reports.facts import Facts
 from reports.formats import markdown, markdown_escape
 from reports.tables import Table
 
-#: An SVG beyond this many bytes goes into the page as PNG.
-_MOST_SVG = 300_000
+#: An SVG beyond this many bytes goes into the page as PNG, and a PNG beyond it as JPEG: it holds images.
+_MOST_SVG, _MOST_PNG = 300_000, 400_000
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,69 @@ class Picture:
     @property
     def uri(self) -> str:
         """The picture itself, as a data address."""
-        svg = self.stem.with_name(f"{self.stem.name}.svg")
-        kind, data = "svg+xml", svg.read_bytes()
+        kind, data = "svg+xml", self.stem.with_name(f"{self.stem.name}.svg").read_bytes()
         if len(data) > _MOST_SVG:
             kind, data = "png", self.stem.with_name(f"{self.stem.name}.png").read_bytes()
+        if len(data) > _MOST_PNG:
+            kind, data = "jpeg", _jpeg(data)
         return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _jpeg(png: bytes) -> bytes:
+    buffer = io.BytesIO()
+    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=75)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: its heading, its name in the table of contents, and which of the page's tables stand in it.
+
+    Its pictures are those whose group is the section's key. Folded tables stand below, closed. empty is
+    said where there is nothing to show; a section without it is then left out.
+    """
+
+    title: str
+    short: str
+    tables: tuple[str, ...] = ()
+    folded: tuple[str, ...] = ()
+    empty: str = ""
+
+
+#: In reading order. A table that `reports.build` makes is shown by naming it here.
+SECTIONS = {
+    "data": Section("Table 1. Data", "Data", ("data",)),
+    "by_task": Section("Table 2. Scores by task", "By task", ("by_task",)),
+    "by_modality": Section("Table 3. Scores by modality", "By modality", ("by_modality",)),
+    "controls": Section("Table 4. Arms and controls", "Controls", ("controls",)),
+    "statistics": Section(
+        "Table 5. Statistics", "Statistics", ("statistics",), empty="Nothing to compare: no arm beside the baseline."
+    ),
+    "published": Section("What papers have published", "Published", folded=("published",), empty="Other protocols:"),
+    "cases": Section("Cases", "Cases", empty="No trial left pictures of its cases."),
+    "training": Section("Learning curves", "Learning", empty="No trial left a learning curve."),
+    "cost": Section("Cost", "Cost", ("cost",)),
+    "failures": Section(
+        "Trials that are not complete", "Failures", ("failures",), empty="None: every planned trial is complete."
+    ),
+    "provenance": Section("Provenance", "Provenance", ("weights", "provenance"), folded=("settings",)),
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The answers to the report's questions: one sentence, and a table that shows what it rests on."""
+
+    sentence: str
+    table: Table
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that the page shows. summary is the short table of the first screen."""
+    """All that the page shows. summary is the short table of the first screen, answers stand above it where given.
+
+    viewer says what is in the case viewer beside the page; empty where there is none.
+    """
 
     facts: Facts
     summary: Table
@@ -50,22 +105,33 @@ class Page:
     pictures: Sequence[Picture]
     problems: Sequence[str]
     command: str
+    answers: Answers | None = None
+    viewer: str = ""
 
     def of(self, group: str) -> list[Picture]:
         """The pictures of one section."""
         return [picture for picture in self.pictures if picture.group == group]
 
+    def tables_of(self, names: Sequence[str]) -> list[Table]:
+        """Those of the named tables that were made and have a row."""
+        return [self.tables[name] for name in names if name in self.tables and not self.tables[name].empty]
+
+    @property
+    def sections(self) -> dict[str, Section]:
+        """The sections that have something to show, or to say."""
+        return {key: section for key, section in SECTIONS.items() if section.empty or self._has(key, section)}
+
+    def _has(self, key: str, section: Section) -> bool:
+        named = (*section.tables, *section.folded)
+        return bool(self.of(key)) or any(name in self.tables for name in named)
+
 
 def render(page: Page) -> str:
     """The page as HTML. Everything that came from data or names is escaped."""
-    environment = Environment(
-        loader=PackageLoader("reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("index.html").render(page=page, facts=page.facts, tables=page.tables)
+    script = inline.source("sort.js", "hover.js", "fold.js")
+    return inline.environment().get_template("index.html").render(
+        page=page, facts=page.facts, tables=page.tables, script=script, policy=inline.policy(script)
+    )  # fmt: skip
 
 
 def render_markdown(page: Page, folder: Path) -> str:
@@ -75,36 +141,26 @@ def render_markdown(page: Page, folder: Path) -> str:
     if facts.banner:
         parts.insert(0, f"> **{markdown_escape(facts.banner)}**")
     parts.append(f"{facts.complete} of {facts.expected} trials complete, {facts.failed} failed.")
+    if page.answers:
+        parts += [f"**{markdown_escape(page.answers.sentence)}**", markdown(page.answers.table)]
     parts.append("\n".join(f"- {markdown_escape(point)}" for point in facts.points))
-    for name, title in SECTIONS.items():
-        table = page.tables.get(name)
-        body = [markdown(table)] if table and not table.empty else []
-        body += [_markdown_picture(picture, folder) for picture in page.of(name)]
-        body += ["\n".join(f"- {markdown_escape(problem)}" for problem in page.problems)] * (name == "cases")
-        parts += [f"## {title}", *filter(None, body)] if any(body) else []
+    for key, section in page.sections.items():
+        parts += _markdown_section(page, key, section, folder)
     parts += ["## The same again", "\n".join(f"    {line}" for line in page.command.splitlines())]
     return "\n\n".join(parts) + "\n"
+
+
+def _markdown_section(page: Page, key: str, section: Section, folder: Path) -> list[str]:
+    body = [markdown(table) for table in page.tables_of((*section.tables, *section.folded))]
+    if key == "cases":
+        body += [f"[Case viewer](viewer.html): {markdown_escape(page.viewer)}"] * bool(page.viewer)
+    body += [_markdown_picture(picture, folder) for picture in page.of(key)]
+    if key == "cases":
+        body += ["\n".join(f"- {markdown_escape(problem)}" for problem in page.problems)] * bool(page.problems)
+    body = body or [section.empty] * bool(section.empty)
+    return [f"## {section.title}", *body] if body else []
 
 
 def _markdown_picture(picture: Picture, folder: Path) -> str:
     address = picture.stem.relative_to(folder).as_posix()
     return f"![{markdown_escape(picture.title)}](<{address}.png>)\n\n{markdown_escape(picture.caption)}"
-
-
-#: The sections in reading order: the name of their table or group of pictures, and the heading.
-SECTIONS = {
-    "answers": "Is it the pre-training?",
-    "data": "Table 1. Data",
-    "by_task": "Table 2. Scores by task",
-    "by_modality": "Table 3. Scores by modality",
-    "controls": "Table 4. Arms and controls",
-    "statistics": "Table 5. Statistics",
-    "published": "What papers have published",
-    "cases": "Cases",
-    "training": "Learning curves",
-    "cost": "Cost",
-    "failures": "Trials that are not complete",
-    "weights": "Weights",
-    "settings": "Settings",
-    "provenance": "Provenance",
-}

@@ -15,11 +15,15 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Cell:
-    """text, shown in bold or not; note is a second, smaller line (in scores: the difference to the baseline)."""
+    """text, shown in bold or not; note is a second, smaller line (in scores: the difference to the baseline).
+
+    hover is what a reader of the page sees when pointing at it, such as an interval.
+    """
 
     text: str
     bold: bool = False
     note: str = ""
+    hover: str = ""
 
 
 @dataclass(frozen=True)
