@@ -10,6 +10,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# How long an example takes says nothing on a busy machine.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Set before torch is imported. What tests compute is tiny: two threads wait for each other longer than they work, and
 # far longer where another process wants a core. Processes that tests start inherit it.
