@@ -70,10 +70,8 @@ SECTIONS = {
     "by_task": Section("Table 2. Scores by task", "By task", ("by_task",)),
     "by_modality": Section("Table 3. Scores by modality", "By modality", ("by_modality",)),
     "controls": Section("Table 4. Arms and controls", "Controls", ("controls",)),
-    "statistics": Section(
-        "Table 5. Statistics", "Statistics", ("statistics",), empty="Nothing to compare: no arm beside the baseline."
-    ),
-    "published": Section("What papers have published", "Published", folded=("published",), empty="Other protocols:"),
+    "statistics": Section("Table 5. Statistics", "Statistics", ("statistics",)),
+    "published": Section("Table 6. What papers have published", "Published", ("published",)),
     "cases": Section("Cases", "Cases", empty="No trial left pictures of its cases."),
     "training": Section("Learning curves", "Learning", empty="No trial left a learning curve."),
     "cost": Section("Cost", "Cost", ("cost",)),
