@@ -88,12 +88,12 @@ def task_scores(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Itera
     scores = summary.case_scores(frame, trials)
     tasks = trials.drop_duplicates("task")[["task", "modality"]]
     order = summary.arms(trials)
-    codes = pd.DataFrame({name: pd.factorize(scores[name], sort=True)[0] for name in ("case", "label")})
-    codes = codes.assign(arm=pd.Index(order).get_indexer(scores["arm"]), value=scores[metric], task=scores["task"])
-    codes["patient"] = _patients(frame, scores)
-    found = {task: rows.drop(columns="task").to_numpy() for task, rows in codes.groupby("task", sort=False)}
+    codes = [pd.factorize(scores[name], sort=True)[0] for name in ("case", "label")]
+    codes += [pd.Index(order).get_indexer(scores["arm"]), _patients(frame, scores), scores[metric]]
+    numbers = np.column_stack(codes)
+    found = scores.groupby("task", sort=False).indices
     for task, modality in tasks.itertuples(index=False):
-        yield _task(task, modality, order, found.get(task, np.zeros((0, codes.shape[1] - 1))))
+        yield _task(task, modality, order, numbers[found.get(task, [])])
 
 
 def named_arms(trials: pd.DataFrame) -> pd.DataFrame:
@@ -157,8 +157,8 @@ def _patients(frame: pd.DataFrame, scores: pd.DataFrame) -> NDArray[np.intp]:
 
 
 def _task(task: str, modality: str, order: list[str], rows: Floats) -> TaskScores:
-    """rows: the numbers of case, label, arm and patient, and the value, in the order of `task_scores`."""
-    case, label, arm, value, patient = rows.T
+    """rows: the numbers of case, label, arm and patient, and the value."""
+    case, label, arm, patient, value = rows.T
     present, column = np.unique(arm.astype(int), return_inverse=True)
     row_keys, first, row = np.unique(case * (label.max(initial=0) + 1) + label, return_index=True, return_inverse=True)
     values = np.full((len(row_keys), len(present)), np.nan)

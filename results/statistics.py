@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -106,29 +107,33 @@ def means(
 
 def _differences(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Iterator[_Sample]:
     """The samples of every question that was planned or run in a task."""
-    asked = pairs.questions(trials)
-    planned = trials.groupby("task")["arm"].agg(set)
-    seeds = (
-        trials[trials["status"] == "complete"].groupby(["task", "arm"])["seed"].agg(lambda seeds: sorted(set(seeds)))
-    )
+    asked = pairs.questions(trials).to_dict("records")
+    seeds = _seeds(trials)
     for table in pairs.task_scores(frame, trials, metric):
-        here = planned[table.task]
-        rows = asked[asked["arm"].isin(here) & asked["against"].isin(here)]
-        run = rows["arm"].isin(table.arms) & rows["against"].isin(table.arms)
-        arms, against = list(rows["arm"][run]), list(rows["against"][run])
+        rows = [row for row in asked if seeds.keys() >= {(table.task, row["arm"]), (table.task, row["against"])}]
+        run = [{row["arm"], row["against"]} <= set(table.arms) for row in rows]
+        arms, against = ([row[name] for row in compress(rows, run)] for name in ("arm", "against"))
         found = zip(table.differences(arms, against).T, table.dropped(arms, against), strict=True)
-        for row, was_run in zip(rows.to_dict("records"), run, strict=True):
+        for row, was_run in zip(rows, run, strict=True):
             values, dropped = next(found) if was_run else (np.zeros(0), 0)
             note = _unequal(seeds[table.task, row["arm"]], seeds[table.task, row["against"]]) if was_run else NOT_RUN
             words = {"task": table.task, "modality": table.modality, **row, "unit": table.unit}
             yield _Sample(words | {"dropped": int(dropped), "note": note}, values[~np.isnan(values)])
 
 
+def _seeds(trials: pd.DataFrame) -> dict[tuple[str, str], list[int]]:
+    """task, arm -> the seeds that are complete; a key for each that was planned."""
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for task, arm, seed, status in trials[["task", "arm", "seed", "status"]].itertuples(index=False):
+        seeds.setdefault((task, arm), set()).update([seed] if status == "complete" else [])
+    return {key: sorted(found) for key, found in seeds.items()}
+
+
 def _arm_scores(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Iterator[_Sample]:
-    arms = pairs.named_arms(trials)[["arm", "backbone", "control"]]
+    arms = pairs.named_arms(trials)[["arm", "backbone", "control"]].to_dict("records")
     for table in pairs.task_scores(frame, trials, metric):
-        rows = arms[arms["arm"].isin(table.arms)]
-        for row, values in zip(rows.to_dict("records"), table.scores(list(rows["arm"])).T, strict=True):
+        rows = [row for row in arms if row["arm"] in table.arms]
+        for row, values in zip(rows, table.scores([row["arm"] for row in rows]).T, strict=True):
             words = {"task": table.task, "modality": table.modality, **row, "unit": table.unit}
             yield _Sample(words, values[~np.isnan(values)])
 
