@@ -58,12 +58,12 @@ def bca(observed_K: Floats, replicates_KB: Floats, jackknife_KN: Floats, level: 
     draws = replicates_KB.shape[1]
     lowest, highest = replicates_KB[:, 0], replicates_KB[:, -1]
     rounding = 1e-9 * (highest - lowest)
-    below = (replicates_KB < (observed_K - rounding)[:, None]).mean(1)
-    not_above = (replicates_KB <= (observed_K + rounding)[:, None]).mean(1)
+    around_K2 = np.stack([observed_K - rounding, observed_K + rounding], axis=1)
+    below_K2 = np.array([np.searchsorted(row, ends) for row, ends in zip(replicates_KB, around_K2, strict=True)])
     # a share of 0 or 1 would be an infinite bias; half a draw is the least that so many draws can tell
-    bias_K = ndtri(np.clip((below + not_above) / 2, 0.5 / draws, 1 - 0.5 / draws))[:, None]
-    shifted_K2 = bias_K + ndtri([(1 - level) / 2, (1 + level) / 2])
-    levels_K2 = ndtr(bias_K + shifted_K2 / (1 - acceleration(jackknife_KN)[:, None] * shifted_K2))
+    bias_K1 = ndtri(np.clip(below_K2.mean(1, keepdims=True), 0.5, draws - 0.5) / draws)
+    shifted_K2 = bias_K1 + ndtri([(1 - level) / 2, (1 + level) / 2])
+    levels_K2 = ndtr(bias_K1 + shifted_K2 / (1 - acceleration(jackknife_KN)[:, None] * shifted_K2))
     ends = _quantiles(replicates_KB, levels_K2)
     constant = highest - lowest <= 1e-12 * np.maximum(1, np.abs(observed_K))
     ends[constant] = observed_K[constant, None]
