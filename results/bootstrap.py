@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from results.samples import stacked
+
 Floats = NDArray[np.float64]
 
 LEVEL = 0.95
@@ -35,15 +37,13 @@ def mean_intervals(samples: Sequence[Floats], draws: int, seed: int, level: floa
     value.
     """
     found = np.full((len(samples), 2), np.nan)
-    for n, rows in by_size([(len(sample),) for sample in samples]).items():
-        if n[0] < 2:
-            continue
-        weights_BN = resample_weights(n[0], draws, np.random.default_rng([seed, *n]))
-        for start in range(0, len(rows), _CHUNK):
-            some = rows[start : start + _CHUNK]
-            values_KN = np.stack([samples[row] for row in some])
-            jackknife_KN = (values_KN.sum(1, keepdims=True) - values_KN) / (n[0] - 1)
-            found[some] = bca(values_KN.mean(1), values_KN @ weights_BN.T, jackknife_KN, level)
+    for places, all_KN in stacked(samples, least=2):
+        n = all_KN.shape[1]
+        weights_NB = resample_weights(n, draws, np.random.default_rng([seed, n])).T
+        for start in range(0, len(places), _CHUNK):
+            values_KN = all_KN[start : start + _CHUNK]
+            jackknife_KN = (values_KN.sum(1, keepdims=True) - values_KN) / (n - 1)
+            found[places[start : start + _CHUNK]] = bca(values_KN.mean(1), values_KN @ weights_NB, jackknife_KN, level)
     return found
 
 
@@ -58,12 +58,12 @@ def bca(observed_K: Floats, replicates_KB: Floats, jackknife_KN: Floats, level: 
     draws = replicates_KB.shape[1]
     lowest, highest = replicates_KB[:, 0], replicates_KB[:, -1]
     rounding = 1e-9 * (highest - lowest)
-    below = (replicates_KB < (observed_K - rounding)[:, None]).mean(1)
-    not_above = (replicates_KB <= (observed_K + rounding)[:, None]).mean(1)
+    around_K2 = np.stack([observed_K - rounding, observed_K + rounding], axis=1)
+    below_K2 = np.array([np.searchsorted(row, ends) for row, ends in zip(replicates_KB, around_K2, strict=True)])
     # a share of 0 or 1 would be an infinite bias; half a draw is the least that so many draws can tell
-    bias_K = ndtri(np.clip((below + not_above) / 2, 0.5 / draws, 1 - 0.5 / draws))[:, None]
-    shifted_K2 = bias_K + ndtri([(1 - level) / 2, (1 + level) / 2])
-    levels_K2 = ndtr(bias_K + shifted_K2 / (1 - acceleration(jackknife_KN)[:, None] * shifted_K2))
+    bias_K1 = ndtri(np.clip(below_K2.mean(1, keepdims=True), 0.5, draws - 0.5) / draws)
+    shifted_K2 = bias_K1 + ndtri([(1 - level) / 2, (1 + level) / 2])
+    levels_K2 = ndtr(bias_K1 + shifted_K2 / (1 - acceleration(jackknife_KN)[:, None] * shifted_K2))
     ends = _quantiles(replicates_KB, levels_K2)
     constant = highest - lowest <= 1e-12 * np.maximum(1, np.abs(observed_K))
     ends[constant] = observed_K[constant, None]
@@ -109,14 +109,6 @@ def two_level(
 def percentile_intervals(replicates_KB: Floats, level: float = LEVEL) -> Floats:
     """(K, 2): the middle part of the replicates."""
     return np.quantile(replicates_KB, [(1 - level) / 2, (1 + level) / 2], axis=1).T
-
-
-def by_size(sizes: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
-    """Sizes -> the places at which they stand, so that samples of the same sizes are drawn at once."""
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for place, size in enumerate(sizes):
-        groups.setdefault(size, []).append(place)
-    return groups
 
 
 def _quantiles(sorted_KB: Floats, levels_K2: Floats) -> Floats:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from results import pairs
-from results.bootstrap import by_size, mean_intervals, percentile_intervals, two_level
-from results.significance import MIN_PAIRS, cohen_dz, detectable, holm, rank_biserial, spread, wilcoxon
+from results.bootstrap import mean_intervals, percentile_intervals, two_level
+from results.samples import by_size, of_each, spread
+from results.significance import MIN_PAIRS, cohen_dz, detectable, holm, rank_biserial, wilcoxon
 
 Floats = NDArray[np.float64]
 
@@ -31,6 +33,7 @@ MEANS = (
     *("task", "modality", "arm", "backbone", "control", "n", "unit", "mean", "median", "low", "high"),
     *("case_sd", "seed_sd", "seeds"),
 )
+_WORDS = ["task", "modality", "arm", "backbone", "control", "question", "against", "unit", "dropped", "note"]
 NOT_RUN = "not run"
 #: The task of rows over tasks.
 ALL = "all"
@@ -94,59 +97,61 @@ def means(
         mean_intervals([sample.values for sample in samples], draws, seed),
         _scope_intervals(scopes, draws, seed),
     ]
-    rows = pd.DataFrame(
-        [
-            sample.words | _middle(sample.values, ends) | {"case_sd": spread(sample.values)}
-            for sample, ends in zip([*samples, *merged], np.concatenate(intervals), strict=True)
-        ],
-        columns=[name for name in MEANS if name not in ("seed_sd", "seeds")],
-    )
+    rows = _middles([*samples, *merged], np.concatenate(intervals))
+    rows["case_sd"] = spread([sample.values for sample in (*samples, *merged)])
     return rows.merge(_seed_spread(frame, trials, metric), on=["task", "arm"], how="left")[list(MEANS)]
 
 
 def _differences(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Iterator[_Sample]:
     """The samples of every question that was planned or run in a task."""
-    asked = pairs.questions(trials)
-    planned = trials.groupby("task")["arm"].agg(set)
-    seeds = (
-        trials[trials["status"] == "complete"].groupby(["task", "arm"])["seed"].agg(lambda seeds: sorted(set(seeds)))
-    )
+    asked = pairs.questions(trials).to_dict("records")
+    seeds = _seeds(trials)
     for table in pairs.task_scores(frame, trials, metric):
-        here = planned[table.task]
-        rows = asked[asked["arm"].isin(here) & asked["against"].isin(here)]
-        run = rows["arm"].isin(table.arms) & rows["against"].isin(table.arms)
-        arms, against = list(rows["arm"][run]), list(rows["against"][run])
+        rows = [row for row in asked if seeds.keys() >= {(table.task, row["arm"]), (table.task, row["against"])}]
+        run = [{row["arm"], row["against"]} <= set(table.arms) for row in rows]
+        arms, against = ([row[name] for row in compress(rows, run)] for name in ("arm", "against"))
         found = zip(table.differences(arms, against).T, table.dropped(arms, against), strict=True)
-        for row, was_run in zip(rows.to_dict("records"), run, strict=True):
+        for row, was_run in zip(rows, run, strict=True):
             values, dropped = next(found) if was_run else (np.zeros(0), 0)
             note = _unequal(seeds[table.task, row["arm"]], seeds[table.task, row["against"]]) if was_run else NOT_RUN
             words = {"task": table.task, "modality": table.modality, **row, "unit": table.unit}
             yield _Sample(words | {"dropped": int(dropped), "note": note}, values[~np.isnan(values)])
 
 
+def _seeds(trials: pd.DataFrame) -> dict[tuple[str, str], list[int]]:
+    """task, arm -> the seeds that are complete; a key for each that was planned."""
+    seeds: dict[tuple[str, str], set[int]] = {}
+    for task, arm, seed, status in trials[["task", "arm", "seed", "status"]].itertuples(index=False):
+        seeds.setdefault((task, arm), set()).update([seed] if status == "complete" else [])
+    return {key: sorted(found) for key, found in seeds.items()}
+
+
 def _arm_scores(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Iterator[_Sample]:
-    arms = pairs.named_arms(trials)[["arm", "backbone", "control"]]
+    arms = pairs.named_arms(trials)[["arm", "backbone", "control"]].to_dict("records")
     for table in pairs.task_scores(frame, trials, metric):
-        rows = arms[arms["arm"].isin(table.arms)]
-        for row, values in zip(rows.to_dict("records"), table.scores(list(rows["arm"])).T, strict=True):
+        rows = [row for row in arms if row["arm"] in table.arms]
+        for row, values in zip(rows, table.scores([row["arm"] for row in rows]).T, strict=True):
             words = {"task": table.task, "modality": table.modality, **row, "unit": table.unit}
             yield _Sample(words, values[~np.isnan(values)])
 
 
 def _described(samples: Sequence[_Sample], intervals: Floats) -> pd.DataFrame:
-    rows = []
-    for sample, ends in zip(samples, intervals, strict=True):
-        more = {"dz": cohen_dz(sample.values), "detectable": detectable(sample.values), "note": _note(sample)}
-        rows.append(sample.words | _middle(sample.values, ends) | more)
     values = [sample.values for sample in samples]
-    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("p", "p_holm", "effect")])
-    return table.assign(p=wilcoxon(values), effect=rank_biserial(values))
+    tests = {"p": wilcoxon(values), "effect": rank_biserial(values), "dz": cohen_dz(values)}
+    notes = [_note(sample) for sample in samples]
+    return _middles(samples, intervals).assign(**tests, detectable=detectable(values), note=notes)
 
 
-def _middle(values: Floats, ends: Floats) -> dict[str, Any]:
-    some = len(values) > 0
-    middle = {"mean": values.mean() if some else np.nan, "median": np.median(values) if some else np.nan}
-    return {"n": len(values)} | middle | {"low": ends[0], "high": ends[1]}
+def _middles(samples: Sequence[_Sample], intervals: Floats) -> pd.DataFrame:
+    """The words of each sample, n, mean, median, low and high."""
+    values = [sample.values for sample in samples]
+    return pd.DataFrame([sample.words for sample in samples], columns=_WORDS).assign(
+        n=[len(sample) for sample in values],
+        mean=of_each(values, lambda values_KN: values_KN.mean(1)),
+        median=of_each(values, lambda values_KN: np.median(values_KN, axis=1)),
+        low=intervals[:, 0],
+        high=intervals[:, 1],
+    )
 
 
 def _note(sample: _Sample) -> str:
@@ -155,7 +160,7 @@ def _note(sample: _Sample) -> str:
     notes = [words["note"]]
     if n < MIN_PAIRS and NOT_RUN not in words["note"]:
         notes.append(f"too few {words['unit']}s for a test: {n}, and it needs {MIN_PAIRS}")
-    if n > 1 and spread(sample.values) == 0:
+    if n > 1 and np.ptp(sample.values) == 0:
         notes.append("all differences are equal")
     if words["dropped"]:
         notes.append(f"{words['dropped']} cases × labels left out: no value in both arms")

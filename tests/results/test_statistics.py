@@ -12,6 +12,7 @@ from scipy import stats
 from results import pairs, statistics, summary
 from results.record import CONTROLS
 from tests.results import fake, generated
+from tests.speed import statistics as speed
 
 NONE, SMOL, TWIN, MLP = generated.ARMS
 WORDS = ["task", "arm", "question"]
@@ -303,3 +304,15 @@ def test_generated_studies_are_as_large_as_they_say():
     made = generated.records(**(generated.LARGE | {"tasks": 1, "seeds": 1}))
     assert len(made) == 40 and {len(record.cases) for record in made} == {100}
     assert 10 * 5 * len(made) * 100 == 200_000
+
+
+def test_what_the_speed_measurement_compares_is_the_same_bootstrap():
+    """Its peer's differences are ours, its peer's intervals are ours, and intervals of a shifted table are not."""
+    frame, trials = generated.study(tasks=2, arms=generated.many_arms(2), seeds=2, cases=20, labels=2)
+    rows = statistics.comparisons(frame, trials, draws=speed.DRAWS)
+    differences = list(speed.paired_differences(frame, rows))
+    assert rows["mean"].to_numpy() == pytest.approx([row.mean() for row in differences])
+    ours, theirs = rows[["low", "high"]].to_numpy(), speed.plain_loop(differences)
+    assert speed.errors_apart(ours, theirs, differences) < speed.ERRORS
+    shifted = ours + 0.2 * (ours[:, 1:] - ours[:, :1])
+    assert speed.errors_apart(shifted, theirs, differences) > speed.ERRORS

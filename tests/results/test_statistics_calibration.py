@@ -25,7 +25,7 @@ def at_most(found, level):
 
 
 def answers(studies, tasks=1, draws=1000, **settings):
-    """comparisons with answers: many studies in one frame, Holm's correction within each."""
+    """comparisons with answers: `studies` studies of `tasks` tasks in a frame, Holm's correction within each."""
     frame, trials = generated.study(tasks=studies * tasks, **settings)
     rows = statistics.comparisons(frame, trials, draws=draws)
     study = pd.factorize(rows["task"])[0] // tasks
