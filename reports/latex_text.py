@@ -97,7 +97,7 @@ def _set(sign: str) -> str:
         return _SIGNS[sign]
     if " " <= sign <= "~":
         return sign
-    base, *marks = unicodedata.normalize("NFD", sign)
+    base, *marks = list(unicodedata.normalize("NFD", sign))
     if len(marks) == 1 and marks[0] in _ACCENTS and base.isascii() and base.isalpha():
         return rf"\{_ACCENTS[marks[0]]}{{{base}}}"
     return f"{{[}}U+{ord(sign):04X}]"
