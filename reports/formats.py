@@ -2,36 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
+from reports.latex import latex as latex
 from reports.tables import Cell, Table
 
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "±": r"$\pm$",
-    "−": r"$-$",
-    "–": "--",
-    "×": r"$\times$",
-    "[": "{[}",  # after a row's end it would open an option
-}
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {sign: f"\\{sign}" for sign in "\\`*_[]|#~"}
-
-
-def latex_escape(text: str) -> str:
-    """Text that LaTeX sets as it stands; line breaks become spaces."""
-    return "".join(_LATEX.get(sign, sign) for sign in " ".join(text.split()))
 
 
 def markdown_escape(text: str) -> str:
@@ -40,40 +16,10 @@ def markdown_escape(text: str) -> str:
 
 
 def csv(table: Table) -> str:
-    """The table's frame, with empty cells where a value is missing."""
-    text: str = table.frame.to_csv(index=False, lineterminator="\n")
+    """The table's frame, with empty cells where a value is missing. Line breaks within a cell are line feeds."""
+    frame = table.frame.replace(r"\r\n?", "\n", regex=True)  # a bare carriage return would end the row
+    text: str = frame.to_csv(index=False, lineterminator="\n")
     return text
-
-
-def latex(table: Table, warning: str = "") -> str:
-    """A `table*` float that needs `\\usepackage{booktabs}`; warning opens its caption."""
-    columns = "".join("r" if name in table.numbers else "l" for name in table.columns)
-    caption = " ".join(latex_escape(text) for text in (warning, table.caption) if text)
-    lines = [
-        r"\begin{table*}",
-        r"\centering\small",
-        rf"\caption{{{caption}}}",
-        rf"\label{{tab:{re.sub(r'[^a-z0-9]+', '-', table.name.lower())}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
-        r"\toprule",
-        _latex_row([Cell(name) for name in table.columns]),
-    ]
-    for group in table.groups:
-        lines.append(r"\midrule")
-        for text in (group.title, group.notice):
-            if text:
-                lines.append(rf"\multicolumn{{{len(table.columns)}}}{{l}}{{\textit{{{latex_escape(text)}}}}} \\")
-        lines += [_latex_row(row) for row in group.rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table*}", ""])
-
-
-def _latex_row(cells: tuple[Cell, ...] | list[Cell]) -> str:
-    return " & ".join(_latex_cell(cell) for cell in cells) + r" \\"
-
-
-def _latex_cell(cell: Cell) -> str:
-    text = rf"\textbf{{{latex_escape(cell.text)}}}" if cell.bold else latex_escape(cell.text)
-    return f"{text} ({latex_escape(cell.note)})" if cell.note else text
 
 
 def markdown(table: Table) -> str:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from results.frames import Run
 
 
-def load(run: str | Path) -> pd.DataFrame:
-    """The tidy table of a run folder: a row a complete trial × case × label (see `results.summary.COLUMNS`).
+def load(run: str | Path) -> Run:
+    """A run folder as tidy pandas frames: `scores`, `trials`, `curves` and `cost` (see `results.frames.Run`).
 
-    Raises `results.store.RecordError` (a ValueError) that names the file where a record is damaged.
+    Raises `results.store.RecordError` (a ValueError) for a folder without a record, and for a damaged one.
     """
-    from results import store, summary  # pandas is heavy, and most who import `results` want only the records
+    from results import frames  # pandas is heavy, and most who import `results` want only the records
 
-    return summary.long_table(store.read(Path(run)))
+    return frames.read(Path(run))

@@ -13,8 +13,9 @@ from typing import Any
 
 from results.record import Status, TrialResult
 
-#: These parts of a record may differ between two runs of the same trial.
-_INCIDENTAL = ("cost", "provenance")
+#: These parts of a record may differ between two runs of the same trial. Of the specification, what may not is in the
+#: digest, which is compared; the place that weights were read from is not.
+_INCIDENTAL = ("cost", "provenance", "spec")
 
 
 class RecordError(ValueError):
@@ -42,7 +43,7 @@ def write(run: Path, record: TrialResult) -> Path:
     if path.exists():
         old = _read_file(path)
         if old.status is Status.COMPLETE:
-            if _content(old) == _content(record):
+            if same_content(old, record):
                 return path
             raise RecordError(
                 f"{path} is a complete record and has other content than the new one (status {record.status.value}); "
@@ -113,6 +114,11 @@ def _read_file(path: Path) -> TrialResult:
         raise RecordError(
             f"cannot read record {path}: {error}; delete it, and the same command runs its trial again"
         ) from error
+
+
+def same_content(one: TrialResult, other: TrialResult) -> bool:
+    """Whether two records of the same trial tell the same; cost and provenance do not count."""
+    return _content(one) == _content(other)
 
 
 def _content(record: TrialResult) -> dict[str, Any]:

@@ -49,18 +49,6 @@ def test_numbers_as_text():
     assert [tables.signed(value) for value in (0.01, -0.01, -0.0001, float("nan"))] == ["+0.010", "−0.010", "0.000", ""]
 
 
-def test_latex_is_escaped_and_uses_booktabs():
-    table = tables.score_table(
-        "by_task", "100% of_it", scores(none=(0.5, 2), b_c=(0.7, 2)), {}, {"Task_1": "{$#&~^\\}"}
-    )
-    text = formats.latex(table, "Phantom data.")
-    assert r"\caption{Phantom data. 100\% of\_it}" in text and r"\toprule" in text and r"\bottomrule" in text
-    assert r"\textit{Task\_1}" in text and r"b\_c & \textbf{0.700 $\pm$ 0.100} ($-$0.020)" in text
-    assert r"\{\$\#\&\textasciitilde{}\textasciicircum{}\textbackslash{}\}" in text
-    rows = [line for line in text.splitlines() if " & " in line]
-    assert {line.count(" & ") for line in rows} == {6} and r"\begin{tabular}{lrrrrrr}" in text
-
-
 def test_markdown_is_escaped():
     frame = pd.DataFrame({"Task": ["a|b <script> *c*"], "n": [1]})
     text = formats.markdown(tables.plain("data", "caption", frame, ["n"]))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-import results
 from results import store
 from tests.results import fake
 
@@ -101,8 +100,3 @@ def test_a_name_never_leads_out_of_the_run(tmp_path, task):
     with pytest.raises(store.RecordError, match="leads out"):
         store.write(tmp_path / "run", fake.failure(fake.spec(task), fake.task()))
     assert not list(tmp_path.rglob("*.json"))
-
-
-def test_load_gives_the_tidy_table(tmp_path, record):
-    store.write(tmp_path, record)
-    assert results.load(tmp_path)["dice"].tolist() == pytest.approx([100 / 130])
