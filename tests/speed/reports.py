@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.results.generated import Size, write
+from tests.results.large_run import Size, write
 from tests.speed.harness import CannotMeasure, Reading, fresh, measurement, say
 
 #: 2,000 trials, 200,000 scores; and twice as much of everything that a report has a part for.
