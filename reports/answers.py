@@ -122,7 +122,7 @@ def published_table() -> Table:
     for source, part in frame.groupby("source", sort=False):
         rows = tuple(_published(row) for row in part.itertuples(index=False))
         groups.append(Group(str(source), rows, str(part["protocol"].iloc[0])))
-    columns = ("System", "Task", "Label", "Metric", "Value", "Place")
+    columns = ("System", "Task", "Metric", "Value", "Place")
     return Table("published", _PUBLISHED, columns, tuple(groups), frame, frozenset(("Value",)))
 
 
@@ -130,7 +130,8 @@ def _published(row: object) -> tuple[Cell, ...]:
     value, sd = row.value, row.sd  # type: ignore[attr-defined]
     shown = "unknown" if pd.isna(value) else f"{value:g}" + ("" if pd.isna(sd) else f" ± {sd:g}")
     unit = "" if row.unit == "ratio" else f" {row.unit}"  # type: ignore[attr-defined]
-    parts = (row.system, row.task, row.label, row.metric, shown + unit * (shown != "unknown"), row.place)  # type: ignore[attr-defined]
+    task = ", ".join(filter(None, (row.task.replace("_", " "), row.label)))  # type: ignore[attr-defined]
+    parts = (row.system, task, row.metric, shown + unit * (shown != "unknown"), row.place)  # type: ignore[attr-defined]
     return tuple(Cell(str(part)) for part in parts)
 
 

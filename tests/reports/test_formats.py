@@ -38,9 +38,9 @@ def test_csv_is_read_back(rows):
 
 
 def pipes(line: str) -> list[str]:
-    """The cells of a row as Markdown reads it: a pipe behind a backslash is part of a cell."""
+    """The cells of a row as Markdown reads it: one that is part of a cell stands right behind a backslash."""
     assert line.startswith("| ") and line.endswith(" |")
-    return re.split(r"(?<!\\) \| ", line[2:-2])
+    return line[2:-2].split(" | ")
 
 
 def read(cell: str) -> str:
