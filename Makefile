@@ -1,7 +1,7 @@
 # make demo    the suite on generated data: installs, runs 30 trials, writes a report
 # make test    the fast tests
 # make check   lint, types, import rules and fast tests
-# make speed   how fast it is, beside named peers (seven minutes)
+# make speed   how fast it is, beside named peers
 PYTHON ?= python3.11
 BIN := .venv/bin
 
