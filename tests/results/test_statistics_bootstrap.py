@@ -33,8 +33,8 @@ def test_bca_is_scipys_on_scipys_own_replicates(sample, seed, level):
         assert ours == pytest.approx(tuple(theirs.confidence_interval), abs=1e-9)
 
 
-# From 30 cases on, where an end's error is near that of a normal quantile: the few draws beyond a skewed end of 12 cases
-# scatter more. Fixed examples, as no bound on a random error holds for all.
+# From 30 cases on, where an end's error is near that of a normal quantile: the few draws beyond a skewed end of 12
+# cases scatter more. Fixed examples, as no bound on a random error holds for all.
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10_000), n=st.integers(30, 60), skewed=st.booleans())
 def test_intervals_equal_scipys_within_monte_carlo_error(seed, n, skewed):
