@@ -59,9 +59,14 @@ def arm_names(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
     for arm in arms:
         layers = {other.layer for other in arms if other[:2] == arm[:2]}
         name = arm_label(f"{arm.backbone}@{arm.layer}" if len(layers) > 1 else arm.backbone, arm.control)
-        parts = (name, told[arm], f"{arm.fraction:.0%} of cases" * (len(fractions) > 1))
+        parts = (name, told[arm], fraction_text(arm.fraction) * (len(fractions) > 1))
         names[arm] = ", ".join(part for part in parts if part)
     return names
+
+
+def fraction_text(fraction: float) -> str:
+    """How a name tells the fraction of the cases: `12.5% of cases`."""
+    return f"{100 * fraction:.4g}% of cases"
 
 
 def variants(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
