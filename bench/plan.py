@@ -27,6 +27,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
     for name, folder in ground.folders.items():
         task = folder.spec
         model = settings["model"] | {"channels": len(task.channels), "classes": len(task.labels) + 1}
+        data = settings["data"] | {"tolerance": settings["data"]["tolerance"] or task.tolerance}
         for fold in study.folds:
             split = make_split(folder.cases, fold)
             for seed in study.seeds:
@@ -44,7 +45,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
                         data_digest=ground.digests[name],
                         train=settings["train"],
                         model=_lists(model),
-                        data=settings["data"],
+                        data=data,
                         block=arm.settings(settings["block"]),
                     )
                     jobs.append(_job(study, ground, arm, spec, _info(ground, name, split)))

@@ -21,6 +21,7 @@ PLACE = {
     "depth": "encoder blocks with as many trainable parameters as the mappers",
     "trainable": "the pre-trained block, trained",
     "lora": "the pre-trained block, frozen, with a trained LoRA",
+    "external": "no arm of ours: predictions made elsewhere",
 }
 
 _COLUMNS = (

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.data.nifti import DataError, read_nifti, spacing_of
-from bench.data.tasks import DECATHLON, TaskSpec
+from bench.data.tasks import DECATHLON, TOLERANCE, TaskSpec
 
 __all__ = ["Case", "DataError", "TaskFolder", "Volume", "open_task", "read_case", "read_label", "task_names"]
 
@@ -142,6 +142,7 @@ def _spec_of(name: str, body: dict[str, Any], path: Path) -> TaskSpec:
         notice=str(body.get("notice", "")),
         training=known.training if known else 0,
         test=known.test if known else 0,
+        tolerance=known.tolerance if known else TOLERANCE,
     )
 
 
