@@ -18,7 +18,7 @@ from results.store import atomic_write
 
 FILE = "study.toml"
 #: What may stand beside the baseline and the pre-trained block, by the names that records use.
-CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in"))
+CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in", "external"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
