@@ -158,5 +158,5 @@ def test_digest_is_of_the_content_not_of_place_or_compression(tmp_path: Path, ma
 def test_second_check_opens_no_image(tmp_path: Path, make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     make_task(tmp_path, cases=2)
     first = checked(tmp_path)
-    monkeypatch.setattr("bench.data.check.read_nifti", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr("bench.data.measure.read_nifti", lambda path: pytest.fail(f"{path} was read again"))
     assert checked(tmp_path) == first
