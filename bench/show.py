@@ -1,4 +1,4 @@
-"""What the looking commands print: plan, status, check. Nothing here runs a trial."""
+"""What the looking commands print: plan, status. Nothing here runs a trial."""
 
 from __future__ import annotations
 
@@ -75,23 +75,3 @@ def show_status(run: Path, console: Console) -> None:
             last = (failed[spec.digest].splitlines() or ["unknown"])[-1]
             console.print(f"failed: {spec.title}: {last}", highlight=False, markup=False)
     console.print(f"{sum(spec.digest in done for spec in specs)} of {len(specs)} trials complete")
-
-
-def show_check(folder: Path, tasks: tuple[str, ...], console: Console) -> int:
-    """Every problem of every task, one a line; 1 if there is any."""
-    from bench.data.check import check_task
-    from bench.data.folder import open_task, task_names
-
-    problems: list[str] = []
-    table = Table("task", "modality", "cases", "channels", "labels", "problems")
-    for name in tasks or task_names(folder):
-        task = open_task(folder, name)
-        found = check_task(task).problems
-        spec = task.spec
-        labels = ", ".join(spec.labels)
-        table.add_row(name, spec.modality, str(len(task.cases)), ", ".join(spec.channels), labels, str(len(found)))
-        problems += found
-    console.print(table)
-    for problem in problems:
-        console.print(f"problem: {problem}", highlight=False, markup=False)
-    return int(bool(problems))
