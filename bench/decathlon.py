@@ -25,6 +25,7 @@ def get_tasks(names: tuple[str, ...], to: Path, source: str, keep: bool, console
     tasks = _named(names)
     if not existing(to).is_dir():
         raise DataError(f"--to {to}: {existing(to)} is no folder; give a folder to write to")
+    to_stderr("reading addresses and checksums from MONAI")
     wanted = [archive for archive in archives(tasks, source) if not _is_here(to / archive.task)]
     for task in tasks:
         if task not in [archive.task for archive in wanted]:
