@@ -15,31 +15,40 @@ import pandas as pd
 
 from results import metrics
 from results.arms import arm_key, arm_names
-from results.record import CONTROLS, Status, TrialResult, TrialSpec
+from results.record import CONTROLS, CaseScore, Status, TrialResult, TrialSpec
 from results.store import atomic_write
 
 METRICS = tuple(metrics.METRICS)
 _COUNTS = ("tp", "fp", "fn", "tn")
+_DISTANCES = ("nsd", "hd95", "diagonal")
 _TRIAL = ("task", "modality", "backbone", "control", "layer", "weights", "seed", "fold", "fraction")
 
 #: The columns of `results.csv` and `results.parquet`.
-COLUMNS = (*_TRIAL, "case", "patient", "label", *_COUNTS, *METRICS)
-_TYPES = {"layer": "Int64", "fraction": "float64"} | dict.fromkeys(("seed", "fold", *_COUNTS), "int64")
+COLUMNS = (*_TRIAL, "case", "patient", "label", *_COUNTS, *METRICS, "diagonal")
+_TYPES = {"layer": "Int64"} | dict.fromkeys(("fraction", *_DISTANCES), "float64")
+_TYPES |= dict.fromkeys(("seed", "fold", *_COUNTS), "int64")
 _ARM = ["backbone", "control", "layer", "fraction"]
 
 
 def long_table(records: Iterable[TrialResult]) -> pd.DataFrame:
-    """A row a complete trial × case × label, with COLUMNS; undefined ratios are missing. Failed trials have no rows."""
+    """A row a complete trial × case × label, with COLUMNS; what is undefined is missing. Failed trials have no rows."""
     rows: list[tuple[Any, ...]] = []
     for record in records:
         if record.status is Status.COMPLETE:
             trial = tuple(_trial(record.spec, record.task.modality).values())
-            rows += [(*trial, c.case, c.patient, c.label, c.tp, c.fp, c.fn, c.tn) for c in record.cases]
-    frame = pd.DataFrame.from_records(rows, columns=[name for name in COLUMNS if name not in METRICS])
-    text = {name: "str" for name in frame.columns if name not in _TYPES}
-    frame = frame.astype(_TYPES | text)
+            rows += [(*trial, *_score(case)) for case in record.cases]
+    names = [*_TRIAL, "case", "patient", "label", *_COUNTS, *_DISTANCES]
+    frame = pd.DataFrame.from_records(rows, columns=names)
+    frame = frame.astype(_TYPES | {name: "str" for name in names if name not in _TYPES})
+    return with_ratios(frame)
+
+
+def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """A long table with every ratio computed anew from its counts and distances; columns in the order of COLUMNS."""
     counts = [frame[name].to_numpy() for name in _COUNTS]
-    return frame.assign(**{name: ratio(*counts) for name, ratio in metrics.METRICS.items()})
+    ratios = {name: metric.ratio(*counts) for name, metric in metrics.METRICS.items() if metric.ratio}
+    ratios["hd95_penalised"] = metrics.penalised(frame["hd95"], frame["diagonal"], *counts)
+    return frame.assign(**ratios)[[name for name in COLUMNS if name in frame or name in ratios]]
 
 
 def write_results(run: Path, frame: pd.DataFrame) -> tuple[Path, Path]:
@@ -173,6 +182,11 @@ def _differences(scores: pd.DataFrame) -> pd.DataFrame:
     baseline = scores[scores["control"] == "none"].groupby(keys, as_index=False)[list(METRICS)].mean()
     pairs = scores[scores["control"] != "none"].merge(baseline, on=keys, suffixes=("", "_none"))
     return pairs.assign(**{name: pairs[name] - pairs[f"{name}_none"] for name in METRICS})
+
+
+def _score(c: CaseScore) -> tuple[Any, ...]:
+    """One row's part; written out, because `dataclasses.astuple` takes ten times as long."""
+    return (c.case, c.patient, c.label, c.tp, c.fp, c.fn, c.tn, c.nsd, c.hd95, c.diagonal)
 
 
 def _trial(spec: TrialSpec, modality: str) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def test_export_replaces_only_by_force(bench, run_of, tmp_path):
 
 def test_the_help_of_export_documents_every_column(bench):
     _, out, _ = bench("export", "--help")
-    metric = re.compile(f"^({'|'.join(summary.METRICS)})(?=_)")
+    metric = re.compile(f"^({'|'.join(sorted(summary.METRICS, key=len, reverse=True))})(?=_)")
     ends = {metric.sub("<metric>", name) for name in leaderboard.COLUMNS}
     told = set(re.findall(r"[<>\w]+", out)) | {f"<metric>{word}" for word in re.findall(r" (_\w+)", out)}
     assert ends <= told, ends - told
