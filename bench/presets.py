@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from backbones.spec import DTYPES
+from mvl import references
 from mvl.config import SegmenterConfig
 
 Settings = dict[str, dict[str, Any]]
@@ -101,6 +102,10 @@ PRESETS: dict[str, Settings] = {
     },
 }
 
+# A reference model's features at full resolution: those of its source, or on the preset `cpu` what a CPU can train.
+for _name, _groups in PRESETS.items():
+    _groups["reference"] = dict(references.features(small=_name == "cpu"))
+
 #: The phantom shows that the machinery works and nothing else, so it trains for less.
 PHANTOM_STEPS = 36
 
@@ -119,6 +124,7 @@ def resolve(preset: str, overrides: Settings) -> Settings:
     replace(TrainSettings(), **settings["train"])
     replace(DataSettings(), **settings["data"])
     replace(BlockSettings(), **settings["block"])
+    references.check(settings["reference"])
     SegmenterConfig.of(settings["model"] | {"channels": 1, "classes": 2})
     if settings["block"]["dtype"] == "auto":
         settings["block"]["dtype"] = settings["train"]["precision"]

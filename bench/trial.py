@@ -28,6 +28,7 @@ from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
 if TYPE_CHECKING:
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
+    from mvl.references.fitted import Fitted
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
@@ -91,7 +92,8 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     preparation, training, held_out = prepare(job)
     meter.mark("prepared")
 
-    config = SegmenterConfig.of(spec.model).fitted([case.shape for case in training])
+    sizes = {name: value for name, value in spec.model.items() if name != "features"}  # a reference model's own
+    config = SegmenterConfig.of(sizes).fitted([case.shape for case in training])
     model = build_segmenter(job, config)
     sampler = CropSampler(training, config.image, spec.seed, settings.foreground)
     engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
@@ -133,10 +135,11 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     return record
 
 
-def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
+def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitted:
     """The segmenter of one arm. What all arms share starts from the same values: the seed's own."""
     import torch
 
+    from mvl import references
     from mvl.matched import KINDS, Matched
     from mvl.model import Segmenter
 
@@ -144,7 +147,9 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
     torch.manual_seed(spec.seed)
     if spec.control == "none":
         return Segmenter(config)
-    assert job.backbone is not None, "every arm but the baseline is of a backbone"
+    if spec.control == "reference":
+        return references.build(spec.backbone, config, spec.model["features"])
+    assert job.backbone is not None, "every other arm is of a backbone"
     if spec.control in KINDS:
         return Segmenter(config, matched=Matched(spec.control, job.backbone.width))
     chosen = {name: spec.block[name] for name in ("rotary", "causal", "dtype") if name in spec.block}

@@ -18,7 +18,8 @@ SCHEMA = 2
 METHOD = 1
 
 #: What stands in the block's place -> what is added to the backbone's name where people read it. `none` is the
-#: baseline: the same segmenter without a block. The order is that of every table.
+#: baseline: the same segmenter without a block; `reference` another model altogether, which the backbone's field names.
+#: The order is that of every table.
 CONTROLS = {
     "none": "",
     "pretrained": "",
@@ -30,6 +31,7 @@ CONTROLS = {
     "depth": " (matched depth)",
     "trainable": " (trained)",
     "lora": " (LoRA)",
+    "reference": " (reference)",
 }
 
 

@@ -61,6 +61,11 @@ STUDY_OPTIONS = [
         help="What stands beside each block: standard (its frozen random twin) [standard], all, or names: "
         "random, shuffled, identity, mlp, depth, trainable, lora; none for the baseline alone.",
     ),
+    click.option(
+        "--references",
+        type=Names(),
+        help="Models of others to train beside: names from `bench list references`, or all.",
+    ),
     click.option("--data", help="Folder with MSD-layout tasks. Left out: the phantom decathlon."),
     click.option("--tasks", type=Names(), help="Task names; all in the data folder when left out."),
     click.option("--seeds", type=Numbers(), help="Seeds [0]."),
