@@ -115,7 +115,7 @@ class StudySpec:
     def resolved(self) -> Settings:
         """The preset with its overrides; the phantom trains for less unless told otherwise."""
         overrides = {group: dict(values) for group, values in self.settings.items()}
-        if self.phantom:
+        if self.phantom and not overrides.get("train", {}).get("budget"):
             overrides.setdefault("train", {}).setdefault("steps", PHANTOM_STEPS)
         try:
             return resolve(self.preset, overrides)

@@ -86,12 +86,13 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     from bench.train import train
     from mvl.config import SegmenterConfig
 
-    spec, settings = job.spec, train_settings(job.spec.train)
+    spec = job.spec
     started, meter = provenance.now(), CostMeter()
     rank, workers = deepspeed_engine.join()
     preparation, training, held_out = prepare(job)
     meter.mark("prepared")
 
+    settings = train_settings(spec.train).for_cases(len(training))
     sizes = {name: value for name, value in spec.model.items() if name != "features"}  # a reference model's own
     config = SegmenterConfig.of(sizes).fitted([case.shape for case in training])
     model = build_segmenter(job, config)
@@ -100,19 +101,20 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("built")
     curve = train(
         engine, sampler, settings, rank, workers,
-        lambda entry: report(entry, _TRAINING_SHARE * entry["step"] / settings.steps),
+        lambda entry, share: report(entry, _TRAINING_SHARE * share),
     )  # fmt: skip
+    steps = curve[-1]["step"]
     meter.mark("trained")
     if rank > 0:
         return None
     cases = score(job, engine.module, held_out, report)
     meter.mark("scored")
     cost = parameters(model) | {
-        "steps": settings.steps,
+        "steps": steps,
         "prepare_seconds": meter.between("start", "prepared"),
         "train_seconds": meter.between("built", "trained"),
         "score_seconds": meter.between("trained", "scored"),
-        "seconds_a_step": round(meter.between("built", "trained") / settings.steps, 5),
+        "seconds_a_step": round(meter.between("built", "trained") / steps, 5),
         "peak_memory_bytes": meter.peak_bytes(),
         "peak_memory_scope": meter.scope,
     }
@@ -124,6 +126,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "workers": workers,
         "zero_stage": job.zero_stage,
         "checkpointing": job.checkpointing,
+        "repeatable": not settings.seconds,
         "weights": asdict(spec.weights),
         "data_digest": spec.data_digest,
         "command": job.command,
