@@ -61,6 +61,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
         workers=study.workers_per_trial,
         zero_stage=study.zero_stage,
         checkpointing=study.checkpointing,
+        activations=study.activations,
         command=study.command,
     )
 

@@ -35,7 +35,8 @@ class StudySpec:
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
     preset, by group.
-    The last seven fields say how to run, and change no number.
+    The last eight fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
+    the activation maps.
     """
 
     backbones: tuple[str, ...] = ("none",)
@@ -53,6 +54,7 @@ class StudySpec:
     zero_stage: int = 0
     max_concurrent: int = 0
     checkpointing: bool = False
+    activations: int = 2
     offline: bool = False
     command: str = ""
 
@@ -77,8 +79,7 @@ class StudySpec:
             raise StudyError(
                 "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
             )
-        if self.max_concurrent < 0:
-            raise StudyError(f"--max-concurrent: {self.max_concurrent} is below 0; 0 is as many as fit")
+        self._check_counts()
         batch, workers = self.resolved()["train"]["batch"], self.workers_per_trial
         if batch % workers:
             raise StudyError(
@@ -91,6 +92,11 @@ class StudySpec:
             references.chosen(self.references)
         except ValueError as error:
             raise StudyError(f"--references: {error}") from error
+
+    def _check_counts(self) -> None:
+        for name, none in {"max_concurrent": "is as many as fit", "activations": "keeps no maps"}.items():
+            if getattr(self, name) < 0:
+                raise StudyError(f"--{name.replace('_', '-')}: {getattr(self, name)} is below 0; 0 {none}")
 
     @property
     def wanted_controls(self) -> tuple[str, ...]:
@@ -163,7 +169,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
     **dict.fromkeys(("data", "preset", "out"), str),
-    **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent"), int),
+    **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
     **dict.fromkeys(("checkpointing", "offline"), bool),
     "weights": dict,
 }

@@ -40,6 +40,7 @@ class TrialJob:
     """A trial and where its things are. Nothing here but `spec` may change a number.
 
     data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
+    activations: of how many held-out cases, the first by name, the activation maps are kept.
     """
 
     spec: TrialSpec
@@ -51,6 +52,7 @@ class TrialJob:
     workers: int = 1
     zero_stage: int = 0
     checkpointing: bool = False
+    activations: int = 0
     command: str = ""
 
 
@@ -80,6 +82,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     """Prepare, train, score, and write the record. Of several workers all train, rank 0 scores and returns."""
     import torch
 
+    from bench import activations
     from bench import engine as deepspeed_engine
     from bench.cost import CostMeter, parameters
     from bench.data.crops import CropSampler
@@ -109,6 +112,8 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         return None
     cases = score(job, engine.module, held_out, report)
     meter.mark("scored")
+    seen = sorted(held_out, key=lambda case: case.id)[: job.activations]
+    activations.keep(Path(job.run) / "activations" / f"{spec.key}.npz", engine.module, seen, spec.data["overlap"])
     cost = parameters(model) | {
         "steps": steps,
         "prepare_seconds": meter.between("start", "prepared"),

@@ -12,9 +12,11 @@ Size3 = tuple[int, int, int]
 CHOICES = {
     "attention": ("global", "hybrid"),
     "fusion": ("none", "multiscale"),
-    "decoder": ("linear", "skip"),
-    "placement": ("after", "middle", "before"),
+    "decoder": ("linear", "skip", "subpixel"),
+    "placement": ("after", "middle", "before", "before+middle", "before+after", "middle+after"),
 }
+
+LEAST = {**dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width"), 1), "mapper_lora": 0}
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,11 @@ class SegmenterConfig:
     """Sizes and switches of the segmenter; everything but channels and classes is the same for all tasks.
 
     image is the crop the model is trained on, in voxels: other sizes work too, the position embedding is interpolated.
-    placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, or `before` it.
+    placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, `before` it, or
+    at two of these places, as `middle+after`: the same block twice, with mappers of its own at each.
     residual adds the block's input to its output. mapper_lora is the rank of LoRA on the two linear maps around the
-    block (the paper: 4); 0 trains them whole. classes counts the background.
-    Source of the architecture: arXiv 2410.02458.
+    block (the paper: 4); 0 trains them whole. classes counts the background. decoder_width is the number of channels
+    at full resolution of the decoders with skips. Source of the architecture: arXiv 2410.02458.
     """
 
     channels: int
@@ -40,6 +43,7 @@ class SegmenterConfig:
     attention: str = "hybrid"
     fusion: str = "multiscale"
     decoder: str = "skip"
+    decoder_width: int = 16
     placement: str = "after"
     residual: bool = True
     mapper_lora: int = 0
@@ -52,7 +56,10 @@ class SegmenterConfig:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
-        for name, least in {"channels": 1, "width": 1, "depth": 1, "heads": 1, "mapper_lora": 0}.items():
+        for name, least in {
+            **dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width"), 1),
+            "mapper_lora": 0,
+        }.items():
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
         if self.classes < 2:
@@ -67,6 +74,12 @@ class SegmenterConfig:
         """Tokens per axis of a training crop; a last partial patch counts as one."""
         x, y, z = (-(-side // patch) for side, patch in zip(self.image, self.patch, strict=True))
         return x, y, z
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where the block stands -> after how many encoder blocks; one or two, in the order of the way."""
+        depths = {"before": 0, "middle": self.depth // 2, "after": self.depth}
+        return {place: depths[place] for place in self.placement.split("+")}
 
     def fitted(self, shapes: Iterable[Size3]) -> SegmenterConfig:
         """The same with a crop that fits these volumes and has no more voxels.

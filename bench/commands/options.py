@@ -87,6 +87,7 @@ STUDY_OPTIONS = [
     click.option("--block-dtype", metavar="auto|fp32|bf16", help="Short for --set block.dtype=…"),
     click.option("--mapper-lora", type=int, metavar="RANK", help="LoRA of this rank on the mappers; the paper has 4."),
     click.option("--checkpointing", is_flag=True, default=None, help="Compute the block twice instead of keeping it."),
+    click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option("--out", help="Run folder [runs/<data>-<preset>]."),
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),

@@ -73,10 +73,10 @@ def test_a_matched_arm_is_the_baseline_and_a_trained_part(matched, placement):
 def test_lora_on_the_mappers_trains_low_rank_changes_and_the_norms(rank):
     block = Block()
     model = tiny(block, mapper_lora=rank)
-    learning = {name for name, p in model.adapter.named_parameters() if p.requires_grad}
-    assert {name.split(".")[0] for name in learning} == {"norm_in", "map_in", "norm_out", "map_out"}
-    assert all("lora_" in name for name in learning if name.startswith("map_"))
-    assert all(p.requires_grad for name, p in model.named_parameters() if not name.startswith("adapter."))
+    learning = {name for name, p in model.adapters.named_parameters() if p.requires_grad}
+    assert {name.split(".")[1] for name in learning} == {"norm_in", "map_in", "norm_out", "map_out"}
+    assert all("lora_" in name for name in learning if ".map_" in name)
+    assert all(p.requires_grad for name, p in model.named_parameters() if not name.startswith("adapters."))
     plain, image = tiny(block), torch.randn(1, 2, 8, 8, 8)
     assert torch.equal(plain(image), model(image))  # LoRA starts as no change
 
@@ -85,7 +85,7 @@ def test_lora_on_the_mappers_leaves_a_block_that_learns_alone():
     block = Block()
     block.map.requires_grad_(True)
     model = tiny(block, mapper_lora=2)
-    assert all(parameter.requires_grad for parameter in model.adapter.block.parameters())
+    assert all(parameter.requires_grad for parameter in model.adapters["after"].block.parameters())
 
 
 def test_what_no_hidden_unit_takes_up_is_a_scale_and_a_shift():

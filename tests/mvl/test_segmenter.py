@@ -66,7 +66,7 @@ def test_any_image_size_works(size, decoder):
 
 def test_arms_share_the_initial_values_of_all_that_they_share():
     bare, plugged = tiny().state_dict(), tiny(Block()).state_dict()
-    assert set(plugged) - set(bare) and all(name.startswith("adapter.") for name in set(plugged) - set(bare))
+    assert set(plugged) - set(bare) and all(name.startswith("adapters.") for name in set(plugged) - set(bare))
     assert all(torch.equal(bare[name], plugged[name]) for name in bare)
 
 
@@ -108,9 +108,9 @@ def test_it_equals_a_plain_reference():
         x = x + linear(torch.cat(heads, dim=-1), f"encoder.{i}.attention.out")
         hidden = F.gelu(linear(norm(x, f"encoder.{i}.norm_mlp"), f"encoder.{i}.mlp.0"))
         x = x + linear(hidden, f"encoder.{i}.mlp.2")
-    inner = linear(norm(x, "adapter.norm_in"), "adapter.map_in")
-    inner = inner + torch.tanh(linear(inner, "adapter.block.map"))
-    x = norm(x + linear(norm(inner, "adapter.norm_out"), "adapter.map_out"), "fusion.norm")
+    inner = linear(norm(x, "adapters.after.norm_in"), "adapters.after.map_in")
+    inner = inner + torch.tanh(linear(inner, "adapters.after.block.map"))
+    x = norm(x + linear(norm(inner, "adapters.after.norm_out"), "adapters.after.map_out"), "fusion.norm")
     flat = x @ parts["decoder.map.weight"].flatten(1).T + parts["decoder.map.bias"]
     expected = torch.zeros(1, 3, 8, 8, 8)
     for (a, b, c), token in zip(corners, flat, strict=True):
