@@ -10,6 +10,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 SCHEMA = 3
@@ -93,7 +94,7 @@ class TrialSpec:
         if self.control not in CONTROLS:
             raise ValueError(f"unknown control {self.control!r}; known: {', '.join(CONTROLS)}")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of every field.
 

@@ -32,7 +32,7 @@ NONE, SMOL = ("none", "none"), ("smollm2", "pretrained")
 def test_long_table_has_exactly_the_columns_and_one_row_a_score(tmp_path):
     records = [*fake.records(2), fake.failure(fake.spec("Task09_Fake"), fake.task("Task09_Fake"))]
     frame = summary.long_table(records)
-    wanted = "task modality backbone control layer weights seed fold fraction case patient label tp fp fn tn "
+    wanted = "task modality backbone control layer weights seed fold fraction digest case patient label tp fp fn tn "
     ratios = "dice jaccard precision recall specificity accuracy balanced_accuracy nsd hd95 hd95_penalised diagonal"
     assert list(frame.columns) == (wanted + ratios).split()
     assert len(frame) == 2 * 3 * 2 * 2 and "Task09_Fake" not in set(frame["task"])
