@@ -120,7 +120,11 @@ def _download(archive: Archive, say: Say, watch: Watch) -> None:
         address = _Address(archive, say)
         meter = ranges.Meter(bar.update)
         meter.expect(address.current().size)
-        ranges.fetch_whole(address, archive.partial, address.patience, meter)
+        try:
+            ranges.fetch_whole(address, archive.partial, address.patience, meter)
+        except KeyboardInterrupt:
+            say(f"{archive.task}: what has come is kept, the same command goes on from there")
+            raise
 
 
 def _verified(archive: Archive, path: Path, watch: Watch) -> Path:

@@ -70,7 +70,8 @@ def measure(paths: tuple[Path, ...]) -> CaseFacts:
     first, drawn = whole[0], _Grid(label.array.shape, label.affine, label.faults, label.notices)
     faults = [*_image_faults(whole), *_of(len(whole), drawn.faults), *_off_grid(first.grid, drawn, len(whole), "image")]
     if fractional is not None:
-        faults.append((len(whole), f"label value {fractional:.9g} is not an integer; save labels without interpolation"))
+        text = f"label value {fractional:.9g} is not an integer; save labels without interpolation"
+        faults.append((len(whole), text))
     digests = [image.digest for image in whole]
     return CaseFacts(
         image_digest=digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest(),

@@ -121,6 +121,23 @@ def test_what_has_come_is_kept_when_the_server_gives_up(server, get, cache):
     assert get()[0] == 0 and server.sent == size(server)
 
 
+def test_a_download_that_is_stopped_is_kept(server, get, cache, monkeypatch):
+    """Ctrl-C after the first piece: exit code 130, and the next run goes on behind it."""
+    written = Path.open
+
+    def stop(path, *arguments, **more):
+        if path == partial(cache) and path.exists() and path.stat().st_size:
+            raise KeyboardInterrupt
+        return written(path, *arguments, **more)
+
+    server.faults.drops = 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", stop)
+        code, _, err = get()
+    assert code == 130 and "what has come is kept" in err and 0 < partial(cache).stat().st_size < size(server)
+    assert get()[0] == 0 and server.sent == size(server)
+
+
 def test_a_server_without_ranges_sends_it_again(server, get):
     server.faults.drops, server.faults.ranges = 1, False
     assert get()[0] == 0
