@@ -9,6 +9,7 @@ import click
 
 from bench.commands.console import console
 from bench.commands.options import Names
+from bench.commands.prepare import data_prepare
 
 
 @click.group()
@@ -78,3 +79,6 @@ def data_check(folder: Path, tasks: tuple[str, ...], by_case: bool) -> None:
     from bench.check_view import show_check
 
     sys.exit(show_check(folder, tasks, console(), by_case))
+
+
+data.add_command(data_prepare)

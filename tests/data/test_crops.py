@@ -52,7 +52,7 @@ def test_each_round_visits_each_case_once(prepared: list[PreparedCase]) -> None:
 
 
 def test_without_augmentation_a_crop_is_a_box_of_its_case(prepared: list[PreparedCase]) -> None:
-    sampler = CropSampler(prepared, (20, 20, 20), seed=0, augment=False)
+    sampler = CropSampler(prepared, (20, 20, 20), seed=0, augment="none")
     for index in range(6):
         case = prepared[sampler._case_of(index)]
         image, label = sampler.sample(index)
@@ -61,7 +61,7 @@ def test_without_augmentation_a_crop_is_a_box_of_its_case(prepared: list[Prepare
 
 
 def test_padding_keeps_all_of_a_small_volume(prepared: list[PreparedCase]) -> None:
-    image, label = CropSampler(prepared, (32, 20, 24), seed=0, augment=False).sample(0)
+    image, label = CropSampler(prepared, (32, 20, 24), seed=0, augment="none").sample(0)
     case = prepared[CropSampler(prepared, (32, 20, 24), seed=0)._case_of(0)]
     assert label.sum() == np.asarray(case.label()).sum()
     assert image.sum(dtype=np.float64) == pytest.approx(np.asarray(case.image()).sum(dtype=np.float64), abs=0.1)
@@ -69,18 +69,18 @@ def test_padding_keeps_all_of_a_small_volume(prepared: list[PreparedCase]) -> No
 
 
 def test_foreground_share_and_labels_alike(prepared: list[PreparedCase]) -> None:
-    always = CropSampler(prepared, (3, 3, 3), seed=0, foreground=1.0, augment=False)
+    always = CropSampler(prepared, (3, 3, 3), seed=0, foreground=1.0, augment="none")
     labels = [always.sample(index)[1] for index in range(120)]
     assert all(label.any() for label in labels)
     # the dot is a hundredth of the volume; half of the crops are centred on it
     assert sum((label == 2).any() for label in labels) >= 45
-    never = CropSampler(prepared, (3, 3, 3), seed=0, foreground=0.0, augment=False)
+    never = CropSampler(prepared, (3, 3, 3), seed=0, foreground=0.0, augment="none")
     assert sum(never.sample(index)[1].any() for index in range(120)) < 60
 
 
 def test_flips_move_image_and_label_together(prepared: list[PreparedCase]) -> None:
-    plain = CropSampler(prepared, (20, 20, 20), seed=4, flips=(), augment=True)
-    flipped = CropSampler(prepared, (20, 20, 20), seed=4, flips=(0,), augment=True)
+    plain = CropSampler(prepared, (20, 20, 20), seed=4, flips=(), augment="light")
+    flipped = CropSampler(prepared, (20, 20, 20), seed=4, flips=(0,), augment="light")
     seen = set()
     for index in range(12):
         case = prepared[plain._case_of(index)]
