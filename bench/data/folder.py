@@ -5,46 +5,16 @@ from __future__ import annotations
 import difflib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
-from bench.data.nifti import DataError, read_nifti, spacing_of
+from bench.data.cases import Case, TaskFolder, Volume, case_id, read_case, read_label
+from bench.data.nifti import DataError
 from bench.data.tasks import DECATHLON, TaskSpec
 
 __all__ = ["Case", "DataError", "TaskFolder", "Volume", "open_task", "read_case", "read_label", "task_names"]
 
 _MRI = {"mr", "mri", "t1", "t1w", "t1gd", "t1ce", "t2", "t2w", "flair", "adc", "dwi", "pd"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One labelled image. Cases of one patient never stand on both sides of a split."""
-
-    id: str
-    image: Path
-    label: Path
-    patient: str
-
-
-@dataclass(frozen=True)
-class TaskFolder:
-    """A task as it lies on disk: what it is, where it is, and its labelled cases in the order of their ids."""
-
-    spec: TaskSpec
-    path: Path
-    cases: tuple[Case, ...]
-
-
-class Volume(NamedTuple):
-    """A case on its native grid: image (C, X, Y, Z) float32, label (X, Y, Z) uint8, affine (4, 4), spacing in mm."""
-
-    image: np.ndarray
-    label: np.ndarray
-    affine: np.ndarray
-    spacing: tuple[float, float, float]
 
 
 def task_names(root: Path) -> list[str]:
@@ -76,32 +46,7 @@ def open_task(root: Path, name: str) -> TaskFolder:
         raise DataError(f"unknown task {name!r} in {root}; {hint}available: {', '.join(names)}")
     path = root if (root / "dataset.json").is_file() else root / name
     body = _read_json(path / "dataset.json")
-    return TaskFolder(_spec_of(name, body, path), path, _cases_of(body, path))
-
-
-def read_case(case: Case) -> Volume:
-    """Read a case on its native grid; DataError if a file is damaged or the two do not fit together."""
-    image = read_nifti(case.image)
-    label = read_label(case)
-    array_XYZC = image.array if image.array.ndim == 4 else image.array[..., None]
-    if array_XYZC.shape[:3] != label.shape:
-        raise DataError(f"{case.label}: shape {label.shape} differs from its image's {array_XYZC.shape[:3]}")
-    image_CXYZ = np.ascontiguousarray(np.moveaxis(array_XYZC, 3, 0), dtype=np.float32)
-    return Volume(image_CXYZ, label, image.affine, spacing_of(image.affine))
-
-
-def read_label(case: Case) -> np.ndarray:
-    """The label (X, Y, Z) uint8 of a case on its native grid; DataError if a value is no integer from 0 to 255."""
-    array = read_nifti(case.label).array
-    label = array.astype(np.uint8) if np.isfinite(array).all() else None
-    if label is None or not np.array_equal(label, array):
-        raise DataError(f"{case.label}: label values must be integers from 0 to 255")
-    return label
-
-
-def case_id(path: Path) -> str:
-    """The file's name without `.nii` or `.nii.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    return TaskFolder(_spec_of(name, body, path), path, _cases_of(body, path), path / "dataset.json")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -157,7 +102,7 @@ def _cases_of(body: dict[str, Any], path: Path) -> tuple[Case, ...]:
     cases = []
     for number, entry in enumerate(body["training"]):
         image, label = (_inside(path, entry, key, number) for key in ("image", "label"))
-        cases.append(Case(case_id(image), image, label, str(patients.get(case_id(image), case_id(image)))))
+        cases.append(Case(case_id(image), (image,), label, str(patients.get(case_id(image), case_id(image)))))
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
