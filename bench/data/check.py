@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -65,8 +65,7 @@ class TaskCheck:
 
 def check_task(folder: TaskFolder) -> TaskCheck:
     """Read every case once (or recall what was read, if the files have not changed) and report every problem."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # unzipping and hashing release the lock
-        facts = list(pool.map(case_facts, folder.cases))
+    facts = read_facts(folder.cases)
     problems = [*_folder_problems(folder)]
     for case, fact in zip(folder.cases, facts, strict=True):
         problems += _case_problems(case, fact, folder.spec, folder.source.name)
@@ -78,6 +77,12 @@ def check_task(folder: TaskFolder) -> TaskCheck:
         spacings={name: fact.spacing for name, fact in readable.items()},
         voxels=sum(int(np.prod(fact.shape)) for fact in readable.values()),
     )
+
+
+def read_facts(cases: Sequence[Case]) -> list[CaseFacts]:
+    """The facts of every case, several at a time."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # unzipping and hashing release the lock
+        return list(pool.map(case_facts, cases))
 
 
 def content_digest(cases: Iterable[Case]) -> str:
