@@ -113,7 +113,7 @@ class StudySpec:
         """The run folder: --out, or runs/<data>-<preset>."""
         if self.out:
             return Path(self.out)
-        source = "phantom" if self.data is None else Path(self.data).resolve().name.removesuffix(".csv")
+        source = "phantom" if self.data is None else full_path(Path(self.data)).name.removesuffix(".csv")
         safe = source if _NAME.fullmatch(source) else "study"
         return Path("runs") / f"{safe}-{self.preset}"
 

@@ -49,8 +49,6 @@ class Numbers(click.ParamType):
 class Folds(Numbers):
     """Comma-separated whole numbers, or `all`."""
 
-    name = "0,1,…|all"
-
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return value if value == "all" else super().convert(value, param, ctx)
 
@@ -100,6 +98,7 @@ STUDY_OPTIONS = [
     click.option(
         "--folds",
         type=Folds(),
+        metavar="0,1,…|all",
         help="Folds of the cross-validation, from 0 [0]; all: every fold that a task has, five or its patients.",
     ),
     click.option(

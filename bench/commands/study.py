@@ -16,6 +16,7 @@ EXAMPLE = """
 Examples:
   python -m bench run --backbones llama3,mistral
   python -m bench run --backbones smollm2 --data DIR --tasks Task90_SampleAbdomen
+  python -m bench run --backbones smollm2 --data mine.csv --labels binary --folds all --fraction 0.1,0.3,1.0
   python -m bench report runs/phantom-cpu
 """
 
