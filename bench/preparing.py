@@ -18,15 +18,16 @@ from bench.data import ahead
 from bench.data.cache import cache_dir
 from bench.data.check import case_facts, check_task
 from bench.data.content import case_content
-from bench.data.folder import Case, DataError, TaskFolder, open_task, task_names
+from bench.data.folder import Case, DataError, TaskFolder, merged_name, open_task, task_names
 from bench.data.phantom import phantom_root, write_phantom
 from bench.data.preparation import Preparation, air_of, fit_preparation
-from bench.data.splits import make_split
+from bench.data.splits import Split, make_splits
 from bench.data.volumes import grid_of, prepare_case, prepared_folder
 from bench.errors import INTERRUPTED
 from bench.presets import DataSettings, data_settings
 from bench.progress import TrialProgress
 from bench.study import StudySpec
+from results.record import share_label
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def prepare_study(study: StudySpec, console: Console, workers: int | None = None
     if the disk has too little room for what is missing.
     """
     root = write_phantom(phantom_root()) if study.data is None else Path(study.data)
-    folders = [open_task(root, name) for name in study.tasks or task_names(root)]
+    merge = merged_name if study.labels == "binary" else lambda _, name: name
+    folders = [open_task(root, merge(root, name)) for name in study.tasks or task_names(root)]
     work = _Work(console, workers or os.cpu_count() or 1, memory or ahead.free_memory())
     try:
         _read_all(folders, work)
@@ -106,31 +108,31 @@ def _targets(folder: TaskFolder, study: StudySpec, work: _Work) -> list[Target]:
     """What each fold needs, each thing once: folds with the same settings share their cases."""
     settings = data_settings(study.resolved()["data"])
     found: dict[Path, Target] = {}
-    for fold in study.folds:
+    for part in make_splits(folder.cases, study.folds, study.fractions):
+        side = f"fold {part.fold}" + (f", {share_label(part.fraction)}" if part.fraction < 1 else "")
         try:
-            preparation = _fitted(folder, fold, settings)
+            preparation = _fitted(folder, part.split, settings)
         except DataError as error:
-            work.failures.append(f"{folder.spec.name}, fold {fold}: settings cannot be fitted: {error}")
+            work.failures.append(f"{folder.spec.name}, {side}: settings cannot be fitted: {error}")
             continue
         for case in folder.cases:
-            if case_facts(case).errors:
-                continue  # among the failures already
-            target = _target(folder, fold, case, preparation)
+            if case.id not in part.split.train + part.split.held_out or case_facts(case).errors:
+                continue  # not part of the trial, or among the failures already
+            target = _target(folder, side, case, preparation)
             found.setdefault(target.folder, target)
     return list(found.values())
 
 
-def _fitted(folder: TaskFolder, fold: int, settings: DataSettings) -> Preparation:
-    train = set(make_split(folder.cases, fold).train)
-    cases = [case for case in folder.cases if case.id in train]
+def _fitted(folder: TaskFolder, split: Split, settings: DataSettings) -> Preparation:
+    cases = [case for case in folder.cases if case.id in split.train]
     return fit_preparation(cases, folder.spec.modality, settings.max_voxels, settings.hounsfield, settings.anisotropy)
 
 
-def _target(folder: TaskFolder, fold: int, case: Case, preparation: Preparation) -> Target:
+def _target(folder: TaskFolder, side: str, case: Case, preparation: Preparation) -> Target:
     fact = case_facts(case)
     box = case_content(case, air_of(folder.spec.modality)).box
     voxels = int(np.prod(grid_of(fact.shape, np.array(fact.affine), box, preparation).shape))
-    title = f"{folder.spec.name}/{case.id}, fold {fold}"
+    title = f"{folder.spec.name}/{case.id}, {side}"
     return Target(title, case, preparation, prepared_folder(case, preparation), voxels * (4 * fact.channels + 1))
 
 
@@ -145,11 +147,11 @@ def _memory(case: Case) -> int:
     of one channel: `tests/data/test_ahead.py` holds this to what a process takes.
     """
     try:
-        image: Any = nib.load(case.image)
+        images: list[Any] = [nib.load(path) for path in case.images]
     except Exception:  # a damaged file is named where it is read; nibabel raises many kinds
         return 0
-    values, width = int(np.prod(image.shape)), image.header.get_data_dtype().itemsize
-    return values * (3 * width + 12) + 24 * int(np.prod(image.shape[:3]))
+    sizes = [(int(np.prod(image.shape)), image.header.get_data_dtype().itemsize) for image in images]
+    return sum(values * (3 * width + 12) for values, width in sizes) + 24 * int(np.prod(images[0].shape[:3]))
 
 
 def _say_space(wanted: list[Target], missing: list[Target], work: _Work) -> None:

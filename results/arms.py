@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from results.record import TrialSpec, arm_label
+from results.record import TrialSpec, arm_label, share_label
 
 #: What a task decides about the model, and a backbone about the block: not a study.
 _GIVEN = {"model": ("channels", "classes"), "block": ("architecture", "width")}
@@ -59,7 +59,7 @@ def arm_names(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
     for arm in arms:
         layers = {other.layer for other in arms if other[:2] == arm[:2]}
         name = arm_label(f"{arm.backbone}@{arm.layer}" if len(layers) > 1 else arm.backbone, arm.control)
-        parts = (name, told[arm], f"{arm.fraction:.0%} of cases" * (len(fractions) > 1))
+        parts = (name, told[arm], share_label(arm.fraction) * (len(fractions) > 1))
         names[arm] = ", ".join(part for part in parts if part)
     return names
 

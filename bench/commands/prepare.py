@@ -12,7 +12,7 @@ from bench.commands.console import console
 from bench.commands.options import SHORT, study_of, study_options
 
 #: The flags of a study that change what is prepared.
-_WANTED = ("study", "data", "tasks", "folds", "preset", "overrides")
+_WANTED = ("study", "data", "tasks", "labels", "folds", "fractions", "preset", "overrides")
 
 EXAMPLE = """
 \b

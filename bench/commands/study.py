@@ -17,6 +17,7 @@ Examples:
   python -m bench run --backbones llama3,mistral
   python -m bench run --backbones smollm2 --data DIR --tasks Task90_SampleAbdomen
   python -m bench run --backbones none --references segresnet,unetr --budget 10m --max-concurrent 1
+  python -m bench run --backbones smollm2 --data mine.csv --labels binary --folds all --fraction 0.1,0.3,1.0
   python -m bench report runs/phantom-cpu
 """
 

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.facts import case_facts, content_digest, digest_of_facts, files_of
-from bench.data.folder import Case, TaskFolder, case_id
+from bench.data.cases import Case, TaskFolder, case_id
+from bench.data.facts import case_facts, content_digest, digest_of_facts, files_of, read_facts
 from bench.data.measure import CaseFacts
-from bench.data.tasks import TaskSpec
+from bench.data.same import repeated
 
-__all__ = ["CaseFacts", "CheckedCase", "TaskCheck", "case_facts", "check_task", "content_digest"]
+__all__ = ["CaseFacts", "CheckedCase", "TaskCheck", "case_facts", "check_task", "content_digest", "read_facts"]
 
 #: Called with the number of cases that have been looked at and that of all.
 OnCase = Callable[[int, int], None]
@@ -60,7 +60,7 @@ def check_task(folder: TaskFolder, on_case: OnCase | None = None) -> TaskCheck:
             if on_case:
                 on_case(len(facts), len(folder.cases))
     pairs = list(zip(folder.cases, facts, strict=True))
-    checked = [CheckedCase(case, fact, tuple(_case_problems(case, fact, folder.spec))) for case, fact in pairs]
+    checked = [CheckedCase(case, fact, tuple(_case_problems(case, fact, folder))) for case, fact in pairs]
     readable = [(case, fact) for case, fact in pairs if not fact.errors]
     problems = [*_folder_problems(folder), *(line for entry in checked for line in entry.problems)]
     return TaskCheck(
@@ -74,34 +74,32 @@ def check_task(folder: TaskFolder, on_case: OnCase | None = None) -> TaskCheck:
     )
 
 
-def _described(folder: TaskFolder) -> Path:
-    """Where the task is described: what a problem of the whole task is a problem of."""
-    path = folder.path / "dataset.json"
-    return path if path.is_file() else folder.path
-
-
 def _folder_problems(folder: TaskFolder) -> Iterable[str]:
-    where = _described(folder)
+    where = folder.source
+    yield from folder.problems
     for name, count in Counter(case.id for case in folder.cases).items():
         if count > 1:
             yield f"{where}: case id {name!r} is listed {count} times; every case needs an id of its own"
     patients = {case.patient for case in folder.cases}
     if len(patients) < 2:
         yield f"{where}: {len(folder.cases)} case(s) of {len(patients)} patient(s); a split needs two patients or more"
+    if folder.layout == "MSD":  # the other layouts find their cases by looking
+        yield from _lonely(folder, "imagesTr", "labelsTr", "image without a label")
+        yield from _lonely(folder, "labelsTr", "imagesTr", "label without an image")
+
+
+def _lonely(folder: TaskFolder, here: str, there: str, what: str) -> Iterable[str]:
+    """Files of one folder that have no partner in the other one and that dataset.json does not list."""
     listed = {path for case in folder.cases for path in files_of(case)}
-    images, labels = (_images(folder.path / part) for part in ("imagesTr", "labelsTr"))
-    drawn, seen = {case_id(path) for path in labels}, {name for path in images for name in _names(path)}
-    for path in images:
-        if path not in listed and not drawn & _names(path):
-            yield f"{path}: image without a label; add {folder.path / 'labelsTr' / path.name} or remove the file"
-    for path in labels:
-        if path not in listed and case_id(path) not in seen:
-            yield f"{path}: label without an image; add {folder.path / 'imagesTr' / path.name} or remove the file"
+    partners = {name for path in _images(folder.path / there) for name in _names(path)}
+    for path in _images(folder.path / here):
+        if path not in listed and not partners & _names(path):
+            yield f"{path}: {what}; add {folder.path / there / path.name} or remove the file"
 
 
-def _names(image: Path) -> set[str]:
-    """The ids that an image's label may have: its own, or in nnU-Net's layout that without the channel's number."""
-    return {case_id(image), re.sub(r"_\d{4}$", "", case_id(image))}
+def _names(file: Path) -> set[str]:
+    """The ids of the case that a file may be of: in nnU-Net's first layout an image has its channel's number."""
+    return {case_id(file), re.sub(r"_\d{4}$", "", case_id(file))}
 
 
 def _images(folder: Path) -> list[Path]:
@@ -109,18 +107,18 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.nii*") if not path.name.startswith("."))
 
 
-def _case_problems(case: Case, fact: CaseFacts, spec: TaskSpec) -> Iterable[str]:
+def _case_problems(case: Case, fact: CaseFacts, folder: TaskFolder) -> Iterable[str]:
     if fact.errors:
         yield from fact.errors
         return
-    files = files_of(case)
+    spec, source, files = folder.spec, folder.source.name, files_of(case)
     if fact.channels != len(spec.channels):
         named = ", ".join(spec.channels)
-        yield f"{case.image}: {fact.channels} channel(s), but dataset.json declares {len(spec.channels)} ({named})"
+        yield f"{case.image}: {fact.channels} channel(s), but {source} declares {len(spec.channels)} ({named})"
     for number, text in fact.faults:
         yield f"{files[number]}: {text}"
     if extra := sorted(set(fact.counts) - set(range(len(spec.labels) + 1))):
-        known = f"dataset.json, which declares 0 to {len(spec.labels)}"
+        known = f"{source}, which declares 0 to {case.merged or len(spec.labels)}"
         yield f"{case.label}: label value(s) {_some(extra)} are not in {known}; correct the label or declare the class"
 
 
@@ -133,7 +131,7 @@ def _no_foreground_at_all(folder: TaskFolder, readable: list[tuple[Case, CaseFac
 
 
 def _task_notices(folder: TaskFolder, readable: list[tuple[Case, CaseFacts]]) -> Iterable[str]:
-    where, total = _described(folder), len(readable)
+    where, total = folder.source, len(readable)
     empty = [case.id for case, fact in readable if not _has_foreground(fact)]
     if 0 < len(empty) < total:
         yield f"{where}: {len(empty)} of {total} cases have no foreground ({_some(empty)}); they count as empty masks"
@@ -141,12 +139,9 @@ def _task_notices(folder: TaskFolder, readable: list[tuple[Case, CaseFacts]]) ->
         for value, name in enumerate(folder.spec.labels, start=1):
             if not any(value in fact.counts for _, fact in readable):
                 yield f"{where}: label {value} ({name}) is in none of {total} cases; its scores will be undefined"
-    same: dict[str, list[str]] = {}
-    for case, fact in readable:
-        same.setdefault(fact.image_digest, []).append(case.id)
-    for ids in same.values():
-        if len(ids) > 1 and len(set(ids)) > 1:
-            yield f"{where}: cases {_some(ids)} hold the same image; no split may part them"
+    for group in repeated(*zip(*readable, strict=True)) if readable else ():
+        others = _some(channel.name for channel in group[1:])
+        yield f"{where}: {group[0].name} and {others} are the same image; no split may part them"
 
 
 def _has_foreground(fact: CaseFacts) -> bool:

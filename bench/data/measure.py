@@ -10,11 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bench.data.channels import AFFINE_TOLERANCE, affine_gap, voxel_digests
 from bench.data.geometry import spacing_of
 from bench.data.nifti import DataError, Nifti, read_nifti
 
-#: A file whose voxels lie farther than this part of a voxel from the image's belongs to another grid.
-_AFFINE_TOLERANCE = 0.5
 #: Percentiles are taken over at most so many voxels of a channel, evenly spread.
 _SAMPLE = 1_000_000
 _PERCENTILES = (0.5, 50, 99.5)
@@ -42,7 +41,8 @@ class CaseFacts:
 
     shape (X, Y, Z), affine (4, 4) and spacing in mm are the image's, on the native grid. counts maps each label value
     to its number of voxels. errors are whole lines of files that could not be read; the other fields are empty then.
-    faults forbid to use the case, notices do not.
+    voxel_digests: of each channel's values alone (`bench.data.channels.voxel_digests`). faults forbid to use the case,
+    notices do not.
     """
 
     errors: tuple[str, ...] = ()
@@ -54,6 +54,7 @@ class CaseFacts:
     spacing: tuple[float, ...] = ()
     intensity: tuple[Intensity, ...] = ()
     counts: dict[int, int] = field(default_factory=dict)
+    voxel_digests: tuple[str, ...] = ()
     faults: tuple[Remark, ...] = ()
     notices: tuple[Remark, ...] = ()
 
@@ -82,6 +83,7 @@ def measure(paths: tuple[Path, ...]) -> CaseFacts:
         spacing=spacing_of(first.grid.affine),
         intensity=tuple(channel for image in whole for channel in image.intensity),
         counts=counts,
+        voxel_digests=tuple(digest for image in whole for digest in image.voxel_digests),
         faults=tuple(faults),
         notices=(*_image_notices(whole), *_of(len(whole), drawn.notices)),
     )
@@ -109,6 +111,7 @@ class _Measured(NamedTuple):
     digest: str
     nonfinite: int
     intensity: tuple[Intensity, ...]
+    voxel_digests: tuple[str, ...]
 
     @classmethod
     def of(cls, image: Nifti) -> _Measured:
@@ -118,7 +121,8 @@ class _Measured(NamedTuple):
         whole = array.dtype.kind in "iu"
         nonfinite = 0 if whole else int(array.size - np.count_nonzero(np.isfinite(array)))
         intensity = tuple(_intensity(channel if not nonfinite else _finite(channel)) for channel in channels)
-        return cls(_Grid(shape, image.affine, image.faults, image.notices), image.digest, nonfinite, intensity)
+        grid = _Grid(shape, image.affine, image.faults, image.notices)
+        return cls(grid, image.digest, nonfinite, intensity, voxel_digests(array) if len(shape) == 3 else ())
 
 
 def _finite(array: np.ndarray) -> np.ndarray:
@@ -169,15 +173,12 @@ def _off_grid(image: _Grid, other: _Grid, number: int, whose: str) -> Iterable[R
         return
     if other.shape != image.shape:
         yield number, f"shape {other.shape} differs from its {whose}'s {image.shape}; draw it on the same grid"
-    elif not image.faults and not other.faults and (gap := _affine_gap(image, other)) > _AFFINE_TOLERANCE:
+    elif (
+        not image.faults
+        and not other.faults
+        and (gap := affine_gap(image.shape, image.affine, other.affine)) > AFFINE_TOLERANCE
+    ):
         yield number, f"affine lies {gap:.1f} voxels off its {whose}'s; save it with the {whose}'s affine"
-
-
-def _affine_gap(image: _Grid, other: _Grid) -> float:
-    """The farthest that a corner of the grid lies from itself under the other affine, in the image's finest voxel."""
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.shape])).reshape(3, -1)
-    gap_mm = (image.affine - other.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
-    return float(np.linalg.norm(gap_mm[:3], axis=0).max()) / min(spacing_of(image.affine))
 
 
 def _label_values(array: np.ndarray) -> tuple[float | None, dict[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ import backbones
 from bench import plan, preflight
 from bench.listing import presence
 from bench.study import StudySpec
-from bench.trial import TrialJob, attempt
+from bench.trial import TrialJob, attempt, prepare
 from results import store
 from results.record import Status
 from tests.backbones import tiny
@@ -55,6 +56,32 @@ def held_out(job: TrialJob) -> tuple[str, ...]:
     from bench.data.splits import make_split
 
     return make_split(open_task(Path(job.data), job.spec.task).cases, job.spec.fold).held_out
+
+
+def test_a_fraction_of_merged_labels_is_what_a_trial_prepares_and_scores(study):
+    """The few-shot study: the settings of preprocessing are measured on the fraction, too."""
+    few = replace(study, fractions=(0.3, 1.0), labels="binary", folds="all")
+    jobs = jobs_of(few)
+    assert [(job.spec.fold, job.spec.fraction) for job in jobs[:3]] == [(0, 0.3), (0, 1.0), (1, 0.3)]
+    small, whole = (prepare(job) for job in jobs[:2])
+    assert (len(small[1]), len(whole[1])) == (jobs[0].info.training_cases, jobs[1].info.training_cases) == (2, 4)
+    assert {case.id for case in small[1]} < {case.id for case in whole[1]}
+    assert [case.id for case in small[2]] == [case.id for case in whole[2]]
+    assert small[0] != whole[0]
+    record = attempt(jobs[0], lambda entry, share: None)
+    assert record.status is Status.COMPLETE, record.error
+    assert {score.label for score in record.cases} == {"foreground"} and record.task.name == "Task99_Tiny-binary"
+    assert record.spec.title.endswith("seed 0, fold 0, 30% of cases")
+
+
+def test_the_split_of_each_fraction_is_kept(study):
+    few = replace(study, fractions=(0.3, 1.0))
+    plan.save_splits(few, preflight.check(few, lambda text: None), study.run)
+    bodies = {path.name: json.loads(path.read_text()) for path in (study.run / "splits").iterdir()}
+    assert sorted(bodies) == ["Task99_Tiny-0-0.3.json", "Task99_Tiny-0.json"]
+    small, whole = (bodies[name] for name in sorted(bodies))
+    assert set(small["train"]) < set(whole["train"]) and small["held_out"] == whole["held_out"]
+    assert (small["fraction"], whole["fraction"]) == (0.3, 1.0)
 
 
 def test_a_trial_repeats_but_for_times(study, tmp_path):
