@@ -48,7 +48,7 @@ def join() -> tuple[int, int]:
 
 
 def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int = 0) -> Any:
-    """A DeepSpeed engine around the model, with AdamW over what is trainable, warm-up and cosine.
+    """A DeepSpeed engine around the model, with AdamW over what is trainable; `set_rate` gives it its learning rate.
 
     ValueError if the global batch cannot be divided among the workers.
     """
@@ -56,11 +56,9 @@ def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int 
         raise ValueError(f"--workers-per-trial {workers} does not divide train.batch {train.batch}")
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, train))
     engine, *_ = deepspeed.initialize(
         model=model.to(device()),
         optimizer=optimizer,
-        lr_scheduler=schedule,
         model_parameters=trainable,
         config=_config(train, workers, zero_stage),
         dist_init_required=False,
@@ -68,12 +66,27 @@ def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int 
     return engine
 
 
-def rate(step: int, train: TrainSettings) -> float:
-    """The learning rate at a step, as a share of the peak: linear warm-up, then a cosine to zero."""
-    warmup = max(1, round(train.warmup * train.steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, train.steps - warmup)))
+def rate(progress: float, train: TrainSettings) -> float:
+    """The learning rate as a share of the peak, from the share of the budget that is spent: warm-up, cosine to zero."""
+    progress = min(progress, 1.0)  # a last step may end after its time
+    if progress < train.warmup:
+        return progress / train.warmup
+    return 0.5 * (1 + math.cos(math.pi * (progress - train.warmup) / max(1e-9, 1 - train.warmup)))
+
+
+def set_rate(engine: Any, rate: float) -> None:
+    """Set the learning rate of the next optimizer step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def agreed(value: float) -> float:
+    """Rank 0's value, on every rank: clocks differ, and workers must step and stop together."""
+    if dist.get_world_size() == 1:
+        return value
+    box = torch.tensor([value], dtype=torch.float64, device=device())
+    dist.broadcast(box, src=0)
+    return box.item()
 
 
 def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, Any]:

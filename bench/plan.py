@@ -25,7 +25,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
     jobs = []
     for name, folder in ground.folders.items():
         task = folder.spec
-        model = settings["model"] | {"channels": len(task.channels), "classes": len(task.labels) + 1}
+        sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
         for fold in study.folds:
             split = make_split(folder.cases, fold)
             for seed in study.seeds:
@@ -42,7 +42,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
                         split_digest=split.digest,
                         data_digest=ground.digests[name],
                         train=settings["train"],
-                        model=_lists(model),
+                        model=_lists(arm.model(settings) | sizes),
                         data=settings["data"],
                         block=arm.settings(settings["block"]),
                     )

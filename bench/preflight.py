@@ -12,6 +12,7 @@ from bench.data.check import check_task
 from bench.data.folder import DataError, TaskFolder, open_task, task_names
 from bench.data.phantom import phantom_root, write_phantom
 from bench.data.splits import make_split
+from bench.presets import train_settings
 from bench.study import StudyError, StudySpec
 
 #: Called with what is being looked at, so that a long check is not a silent one.
@@ -47,7 +48,17 @@ def check(study: StudySpec, say: Say) -> Ground:
     _raise(problems)
     digests = {name: _checked(folder, study, say, problems) for name, folder in folders.items()}
     _raise(problems)
-    return Ground(root, folders, digests, arms, notices)
+    return Ground(root, folders, digests, arms, (*notices, *_timed(study)))
+
+
+def _timed(study: StudySpec) -> list[str]:
+    settings = train_settings(study.resolved()["train"])
+    if not settings.seconds or study.max_concurrent == 1:
+        return []
+    return [
+        f"--budget {settings.budget}: trials that run side by side share the machine; "
+        "--max-concurrent 1 gives each all of it"
+    ]
 
 
 def _raise(problems: list[str]) -> None:

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from backbones.spec import DTYPES
+from bench.budget import only_one, parse
+from mvl import references
 from mvl.config import SegmenterConfig
 
 Settings = dict[str, dict[str, Any]]
@@ -17,10 +19,11 @@ class TrainSettings:
 
     The rate rises linearly over `warmup` of the steps and falls to zero along a cosine. clip bounds the gradient's
     norm. foreground is the share of crops that are centred on a foreground voxel. epochs is how many entries the
-    learning curve gets.
+    learning curve gets. Either steps or budget says how long: `20 epochs` or a wall time such as `600 s`, with 0 steps.
     """
 
     steps: int = 500
+    budget: str = ""
     batch: int = 2
     lr: float = 2e-3
     weight_decay: float = 1e-2
@@ -31,7 +34,8 @@ class TrainSettings:
     precision: str = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "epochs"):
+        self._check_budget()
+        for name in ("batch", "epochs"):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name}: {getattr(self, name)!r} is not a positive whole number")
         for name in ("warmup", "foreground"):
@@ -44,6 +48,26 @@ class TrainSettings:
                 raise ValueError(f"train.{name}: {getattr(self, name)!r} is not above 0")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"train.precision: unknown value {self.precision!r}; known: fp32, bf16")
+
+    def _check_budget(self) -> None:
+        if not self.budget and self.steps < 1:
+            raise ValueError(f"train.steps: {self.steps!r} is not a positive whole number")
+        if self.budget and self.steps:
+            raise ValueError(f"train.steps {self.steps} and train.budget {self.budget!r}: only one may be in force")
+        if self.budget:
+            parse(self.budget)
+
+    @property
+    def seconds(self) -> float:
+        """The wall time to train for; 0 where steps decide."""
+        budget = parse(self.budget) if self.budget else None
+        return budget.amount if budget and budget.unit == "s" else 0.0
+
+    def for_cases(self, cases: int) -> TrainSettings:
+        """The same with a budget of epochs as steps, for so many training cases."""
+        if not self.budget or self.seconds:
+            return self
+        return replace(self, steps=parse(self.budget).steps(cases, self.batch), budget="")
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,10 @@ PRESETS: dict[str, Settings] = {
     },
 }
 
+# A reference model's features at full resolution: those of its source, or on the preset `cpu` what a CPU can train.
+for _name, _groups in PRESETS.items():
+    _groups["reference"] = dict(references.features(small=_name == "cpu"))
+
 #: The phantom shows that the machinery works and nothing else, so it trains for less.
 PHANTOM_STEPS = 36
 
@@ -116,9 +144,11 @@ def resolve(preset: str, overrides: Settings) -> Settings:
         if unknown:
             raise ValueError(f"unknown setting {group}.{unknown[0]}; known in [{group}]: {', '.join(sorted(base))}")
         settings[group] = base | {key: _as(base[key], value, f"{group}.{key}") for key, value in given.items()}
+    settings["train"] = only_one(settings["train"], overrides.get("train", {}))
     replace(TrainSettings(), **settings["train"])
     replace(DataSettings(), **settings["data"])
     replace(BlockSettings(), **settings["block"])
+    references.check(settings["reference"])
     SegmenterConfig.of(settings["model"] | {"channels": 1, "classes": 2})
     if settings["block"]["dtype"] == "auto":
         settings["block"]["dtype"] = settings["train"]["precision"]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 import backbones
-from bench import plan, preflight
+from bench import budget, plan, preflight
 from bench.progress import to_stderr
 from bench.study import StudyError, StudySpec, check_bound
 from results import store
@@ -23,12 +23,12 @@ def require_run(run: Path) -> Path:
 
 
 def show_plan(study: StudySpec, console: Console) -> None:
-    """A row a task and arm: cases, block, steps, and how many trials are complete."""
+    """A row a task and arm: cases, block, budget, and how many trials are complete."""
     check_bound(study, study.run)
     ground = preflight.check(study, to_stderr)
     jobs = plan.expand(study, ground)
     done = store.completed(study.run) if study.run.exists() else set()
-    table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "steps", "complete")
+    table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "budget", "complete")
     groups: dict[tuple[str, str], list[plan.TrialJob]] = {}
     names = arm_names(job.spec for job in jobs)
     for job in jobs:
@@ -39,7 +39,7 @@ def show_plan(study: StudySpec, console: Console) -> None:
         size = _block_of(members[0])
         cases = f"{info.training_cases} / {info.held_out_cases}"
         table.add_row(
-            task, arm, spec.weights.label, cases, size, str(spec.train["steps"]), f"{complete} of {len(members)}"
+            task, arm, spec.weights.label, cases, size, budget.words(spec.train), f"{complete} of {len(members)}"
         )
     console.print(table)
     left = sum(job.spec.digest not in done for job in jobs)

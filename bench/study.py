@@ -13,12 +13,13 @@ import tomli_w
 
 from backbones.request import anchored, anchored_path
 from bench.presets import PHANTOM_STEPS, Settings, resolve
+from mvl import references
 from results import record
 from results.store import atomic_write
 
 FILE = "study.toml"
 #: What may stand beside the baseline and the pre-trained block, by the names that records use.
-CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in"))
+CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in", "reference"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -31,6 +32,7 @@ class StudySpec:
     """One study. data is None for the phantom decathlon; tasks empty means all that the data hold.
 
     backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
+    references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
     preset, by group.
     The last eight fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
@@ -39,6 +41,7 @@ class StudySpec:
 
     backbones: tuple[str, ...] = ("none",)
     controls: tuple[str, ...] = ("standard",)
+    references: tuple[str, ...] = ()
     data: str | None = None
     tasks: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
@@ -67,6 +70,7 @@ class StudySpec:
             near = difflib.get_close_matches(unknown[0], known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise StudyError(f"--controls: unknown control {unknown[0]!r}{hint} available: {', '.join(known)}")
+        self._check_references()
         if self.workers_per_trial < 1:
             raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
         if self.zero_stage not in (0, 1, 2, 3):
@@ -87,6 +91,12 @@ class StudySpec:
         for name, none in {"max_concurrent": "is as many as fit", "activations": "keeps no maps"}.items():
             if getattr(self, name) < 0:
                 raise StudyError(f"--{name.replace('_', '-')}: {getattr(self, name)} is below 0; 0 {none}")
+
+    def _check_references(self) -> None:
+        try:
+            references.chosen(self.references)
+        except ValueError as error:
+            raise StudyError(f"--references: {error}") from error
 
     @property
     def wanted_controls(self) -> tuple[str, ...]:
@@ -111,7 +121,7 @@ class StudySpec:
     def resolved(self) -> Settings:
         """The preset with its overrides; the phantom trains for less unless told otherwise."""
         overrides = {group: dict(values) for group, values in self.settings.items()}
-        if self.phantom:
+        if self.phantom and not overrides.get("train", {}).get("budget"):
             overrides.setdefault("train", {}).setdefault("steps", PHANTOM_STEPS)
         try:
             return resolve(self.preset, overrides)
@@ -129,6 +139,7 @@ class StudySpec:
             "model": groups["model"],
             "preparation": groups["data"],
             "block": groups["block"],
+            "reference": groups["reference"],
         }
 
 
@@ -141,7 +152,7 @@ def load(path: Path) -> dict[str, Any]:
     if isinstance(body.get("data"), dict):
         raise StudyError(f"{path}: `data` is the data folder; preparation settings go under [preparation]")
     body.pop("command", None)  # how a run folder's own study.toml came about
-    groups = {"train": "train", "model": "model", "preparation": "data", "block": "block"}
+    groups = {"train": "train", "model": "model", "preparation": "data", "block": "block", "reference": "reference"}
     settings = {group: body.pop(name) for name, group in groups.items() if name in body}
     if wrong := [name for name, values in settings.items() if not isinstance(values, dict)]:
         raise StudyError(f"{path}: {wrong[0]} must be a table of settings such as [train]")
@@ -155,7 +166,7 @@ def load(path: Path) -> dict[str, Any]:
 
 #: What a study file may set, and of which kind: a list of it where it stands in a tuple.
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(("backbones", "controls", "tasks"), (str,)),
+    **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
     **dict.fromkeys(("data", "preset", "out"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
@@ -204,7 +215,7 @@ def check_bound(study: StudySpec, run: Path) -> None:
 
 def bind(study: StudySpec, run: Path) -> None:
     """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
-    names = ("backbones", "controls", "tasks", "seeds", "folds", "weights", "command")
+    names = ("backbones", "controls", "references", "tasks", "seeds", "folds", "weights", "command")
     asked = {name: value for name, value in asdict(study).items() if name in names and value}
     asked["backbones"] = anchored(study.backbones)
     asked["weights"] = {name: anchored_path(where) for name, where in study.weights.items()}

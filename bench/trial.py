@@ -28,6 +28,7 @@ from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
 if TYPE_CHECKING:
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
+    from mvl.references.fitted import Fitted
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
@@ -88,21 +89,24 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     from bench.train import train
     from mvl.config import SegmenterConfig
 
-    spec, settings = job.spec, train_settings(job.spec.train)
+    spec = job.spec
     started, meter = provenance.now(), CostMeter()
     rank, workers = deepspeed_engine.join()
     preparation, training, held_out = prepare(job)
     meter.mark("prepared")
 
-    config = SegmenterConfig.of(spec.model).fitted([case.shape for case in training])
+    settings = train_settings(spec.train).for_cases(len(training))
+    sizes = {name: value for name, value in spec.model.items() if name != "features"}  # a reference model's own
+    config = SegmenterConfig.of(sizes).fitted([case.shape for case in training])
     model = build_segmenter(job, config)
     sampler = CropSampler(training, config.image, spec.seed, settings.foreground)
     engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
     meter.mark("built")
     curve = train(
         engine, sampler, settings, rank, workers,
-        lambda entry: report(entry, _TRAINING_SHARE * entry["step"] / settings.steps),
+        lambda entry, share: report(entry, _TRAINING_SHARE * share),
     )  # fmt: skip
+    steps = curve[-1]["step"]
     meter.mark("trained")
     if rank > 0:
         return None
@@ -111,11 +115,11 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     seen = sorted(held_out, key=lambda case: case.id)[: job.activations]
     activations.keep(Path(job.run) / "activations" / f"{spec.key}.npz", engine.module, seen, spec.data["overlap"])
     cost = parameters(model) | {
-        "steps": settings.steps,
+        "steps": steps,
         "prepare_seconds": meter.between("start", "prepared"),
         "train_seconds": meter.between("built", "trained"),
         "score_seconds": meter.between("trained", "scored"),
-        "seconds_a_step": round(meter.between("built", "trained") / settings.steps, 5),
+        "seconds_a_step": round(meter.between("built", "trained") / steps, 5),
         "peak_memory_bytes": meter.peak_bytes(),
         "peak_memory_scope": meter.scope,
     }
@@ -127,6 +131,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "workers": workers,
         "zero_stage": job.zero_stage,
         "checkpointing": job.checkpointing,
+        "repeatable": not settings.seconds,
         "weights": asdict(spec.weights),
         "data_digest": spec.data_digest,
         "command": job.command,
@@ -138,10 +143,11 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     return record
 
 
-def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
+def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitted:
     """The segmenter of one arm. What all arms share starts from the same values: the seed's own."""
     import torch
 
+    from mvl import references
     from mvl.matched import KINDS, Matched
     from mvl.model import Segmenter
 
@@ -149,7 +155,9 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
     torch.manual_seed(spec.seed)
     if spec.control == "none":
         return Segmenter(config)
-    assert job.backbone is not None, "every arm but the baseline is of a backbone"
+    if spec.control == "reference":
+        return references.build(spec.backbone, config, spec.model["features"])
+    assert job.backbone is not None, "every other arm is of a backbone"
     if spec.control in KINDS:
         return Segmenter(config, matched=Matched(spec.control, job.backbone.width))
     chosen = {name: spec.block[name] for name in ("rotary", "causal", "dtype") if name in spec.block}

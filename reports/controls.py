@@ -21,6 +21,7 @@ PLACE = {
     "depth": "encoder blocks with as many trainable parameters as the mappers",
     "trainable": "the pre-trained block, trained",
     "lora": "the pre-trained block, frozen, with a trained LoRA",
+    "reference": "another model, trained from scratch",
 }
 
 _COLUMNS = (
@@ -35,7 +36,10 @@ _COLUMNS = (
 
 
 def controls_table(records: Sequence[TrialResult], trials: pd.DataFrame, modalities: pd.DataFrame) -> Table:
-    """A group a backbone, a row an arm. trials and modalities are what `trial_table` and `by_modality` give."""
+    """A group a backbone, then one of the reference models; a row an arm.
+
+    trials and modalities are what `trial_table` and `by_modality` give.
+    """
     names = dict(zip(trials["digest"], trials["arm"], strict=True))
     costs: dict[str, list[dict[str, float]]] = {}
     for record in records:
@@ -43,9 +47,10 @@ def controls_table(records: Sequence[TrialResult], trials: pd.DataFrame, modalit
             costs.setdefault(names[record.spec.digest], []).append(record.cost)
     overall = modalities[modalities["modality"] == "all"]
     groups, rows = [], []
-    for backbone, part in overall.groupby("backbone", sort=False):
+    for backbone, part in overall.groupby(overall["backbone"].mask(overall["control"] == "reference", ""), sort=False):
         members = [_row(row, costs.get(str(row["arm"]), [])) for _, row in part.iterrows()]
-        title = "Baseline" if backbone == "none" else members[0][0]  # the first arm's name says if it is a stand-in
+        # A backbone's first arm says in its name if it is a stand-in.
+        title = {"none": "Baseline", "": "Reference models"}.get(str(backbone), members[0][0])
         rows += [{"Group": title, **dict(zip(_COLUMNS, member, strict=True))} for member in members]
         groups.append(Group(title, tuple(tuple(Cell(text) for text in member) for member in members)))
     caption = (

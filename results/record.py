@@ -15,10 +15,11 @@ from typing import Any
 SCHEMA = 2
 
 #: Part of every trial's digest: raised when the code changes what a trial with the same settings gives.
-METHOD = 1
+METHOD = 2
 
 #: What stands in the block's place -> what is added to the backbone's name where people read it. `none` is the
-#: baseline: the same segmenter without a block. The order is that of every table.
+#: baseline: the same segmenter without a block; `reference` another model altogether, which the backbone's field names.
+#: The order is that of every table.
 CONTROLS = {
     "none": "",
     "pretrained": "",
@@ -30,6 +31,7 @@ CONTROLS = {
     "depth": " (matched depth)",
     "trainable": " (trained)",
     "lora": " (LoRA)",
+    "reference": " (reference)",
 }
 
 
@@ -65,6 +67,8 @@ class Weights:
 class TrialSpec:
     """Everything that may change a trial's numbers, and nothing else: no device, no worker count.
 
+    A budget of wall time is the exception: how many steps fit into it is the machine's doing, so such a trial does not
+    repeat bit by bit. Its record says so, and how many steps were made.
     train, model, data and block are the fully resolved settings, as plain JSON values. layer is None where the arm does
     not depend on it: a random block has none.
     """

@@ -73,7 +73,7 @@ def trial_table(records: Iterable[TrialResult], expected: Iterable[TrialSpec] | 
 
 
 def arms(trials: pd.DataFrame) -> list[str]:
-    """The names of the arms in reading order: the baseline, then by backbone, what was pre-trained first."""
+    """The names of the arms in reading order: the baseline, by backbone what was pre-trained first, references."""
     return list(_by_arm(trials.drop_duplicates("arm"))["arm"])
 
 
@@ -148,7 +148,7 @@ def by_modality(tasks: pd.DataFrame) -> pd.DataFrame:
 
 def _by_arm(table: pd.DataFrame) -> pd.DataFrame:
     """The rows in the order of their arms; those of one arm stay as they are."""
-    keys = {"_rival": table["control"] != "none", "_name": table["backbone"]}
+    keys = {"_kind": table["control"].map(_kind), "_name": table["backbone"]}
     keys["_rank"] = table["control"].map(list(CONTROLS).index)
     return table.assign(**keys).sort_values(list(keys), kind="stable")[list(table.columns)]
 
@@ -175,6 +175,11 @@ def _differences(scores: pd.DataFrame) -> pd.DataFrame:
     return pairs.assign(**{name: pairs[name] - pairs[f"{name}_none"] for name in METRICS})
 
 
+def _kind(control: str) -> int:
+    """The baseline comes first, and the reference models after the backbones."""
+    return {"none": 0, "reference": 2}.get(control, 1)
+
+
 def _trial(spec: TrialSpec, modality: str) -> dict[str, Any]:
     values = (spec.task, modality, spec.backbone, spec.control, spec.layer, spec.weights.label)
     return dict(zip(_TRIAL, (*values, spec.seed, spec.fold, spec.fraction), strict=True))
@@ -182,5 +187,5 @@ def _trial(spec: TrialSpec, modality: str) -> dict[str, Any]:
 
 def _order(spec: TrialSpec) -> tuple[Any, ...]:
     layer = -1 if spec.layer is None else spec.layer
-    arm = (spec.control != "none", spec.backbone, list(CONTROLS).index(spec.control), layer, -spec.fraction)
+    arm = (_kind(spec.control), spec.backbone, list(CONTROLS).index(spec.control), layer, -spec.fraction)
     return (spec.task, *arm, spec.seed, spec.fold, spec.digest)

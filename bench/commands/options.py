@@ -11,12 +11,13 @@ from typing import Any
 
 import click
 
-from bench.presets import PRESETS, parse_override
+from bench.presets import PRESETS, Settings, parse_override
 from bench.study import StudyError, StudySpec, load
 
 #: Flags that are short for one setting.
 SHORT = {
     "steps": ("train", "steps"),
+    "budget": ("train", "budget"),
     "rotary": ("block", "rotary"),
     "causal": ("block", "causal"),
     "block_dtype": ("block", "dtype"),
@@ -61,6 +62,11 @@ STUDY_OPTIONS = [
         help="What stands beside each block: standard (its frozen random twin) [standard], all, or names: "
         "random, shuffled, identity, mlp, depth, trainable, lora; none for the baseline alone.",
     ),
+    click.option(
+        "--references",
+        type=Names(),
+        help="Models of others to train beside: names from `bench list references`, or all.",
+    ),
     click.option("--data", help="Folder with MSD-layout tasks. Left out: the phantom decathlon."),
     click.option("--tasks", type=Names(), help="Task names; all in the data folder when left out."),
     click.option("--seeds", type=Numbers(), help="Seeds [0]."),
@@ -70,6 +76,11 @@ STUDY_OPTIONS = [
         "--weights", multiple=True, metavar="NAME=PATH|OWNER/NAME|random", help="Where a backbone's weights are."
     ),
     click.option("--steps", type=int, help="Training steps of a trial; short for --set train.steps=N."),
+    click.option(
+        "--budget",
+        metavar="90s|10m|2h|'N steps'|'N epochs'",
+        help="How long each trial trains, in place of --steps. Fair by time: --budget 10m --max-concurrent 1.",
+    ),
     click.option("--set", "overrides", multiple=True, metavar="GROUP.NAME=VALUE", help="Override one preset setting."),
     click.option("--rotary", is_flag=True, default=None, help="Short for --set block.rotary=true."),
     click.option("--causal", is_flag=True, default=None, help="Short for --set block.causal=true."),
@@ -96,11 +107,18 @@ def study_of(given: dict[str, Any]) -> StudySpec:
     path, overrides = given.pop("study"), given.pop("overrides")
     values = load(path) if path else {}
     settings = {group: dict(items) for group, items in values.pop("settings", {}).items()}
+    flagged: Settings = {}
     for group, name, value in map(_override, overrides):
-        settings.setdefault(group, {})[name] = value
+        flagged.setdefault(group, {})[name] = value
     for flag, (group, name) in SHORT.items():
         if (value := given.pop(flag)) is not None:
-            settings.setdefault(group, {})[name] = value
+            flagged.setdefault(group, {})[name] = value
+    if {"steps", "budget"} & set(
+        flagged.get("train", {})
+    ):  # a flag's budget takes the place of the file's, of any kind
+        settings["train"] = {k: v for k, v in settings.get("train", {}).items() if k not in ("steps", "budget")}
+    for group, items in flagged.items():
+        settings.setdefault(group, {}).update(items)
     weights = values.pop("weights", {}) | dict(_weight(text) for text in given.pop("weights"))
     flags = {name: value for name, value in given.items() if value is not None}
     command = "python -m bench " + shlex.join(sys.argv[1:])

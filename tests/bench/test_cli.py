@@ -41,7 +41,9 @@ def test_a_command_in_a_process_of_its_own():
     assert done.stderr.startswith("error: unknown backbone 'lama3'; did you mean 'llama3'?")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "tasks"], ["list", "backbones"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["list", "tasks"], ["list", "backbones"], ["list", "references"]]
+)
 def test_help_and_lists_import_nothing_heavy(arguments):
     probe = (
         "import sys; sys.argv = ['bench', *sys.argv[1:]]\n"
@@ -153,6 +155,9 @@ def test_bad_data_is_one_line_and_exit_code_2_before_the_first_trial(tiny_msd, t
         (["--backbones", "none", "--folds", "7"], ["--folds", "7"]),
         (["--backbones", "none", "--preset", "gpu"], ["--preset"]),
         (["--backbones", "none", "--steps", "0"], ["train.steps"]),
+        (["--backbones", "none", "--steps", "5", "--budget", "10m"], ["--steps 5 and --budget 10m", "leave one out"]),
+        (["--backbones", "none", "--budget", "10"], ["'10' is not a budget", "20 epochs"]),
+        (["--references", "untr"], ["--references", "did you mean 'unetr'"]),
         (["--backbones", "none", "--set", "steps=1"], ["--set"]),
         (["--backbones", "none", "--weights", "llama3=/x"], ["--weights llama3"]),
         (["--backbones", "none", "--workers-per-trial", "3"], ["--workers-per-trial: 3", "--set train.batch=3"]),

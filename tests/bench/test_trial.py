@@ -80,6 +80,19 @@ def test_a_frozen_block_of_any_kind_fits(tiny_msd, tmp_path):
     assert len({str(record.curve) for record in records}) == 3
 
 
+def test_reference_models_are_trained_and_scored_on_the_crops_and_cases_of_the_baseline(study):
+    jobs = jobs_of(replace(study, references=("all",)))
+    assert [job.spec.backbone for job in jobs] == ["none", "dynunet", "segresnet", "swinunetr", "unetr"]
+    records = [attempt(job, lambda entry, share: None) for job in jobs]
+    assert [record.status for record in records] == [Status.COMPLETE] * 5, [record.error for record in records]
+    for record in records:
+        assert record.provenance["crop"] == records[0].provenance["crop"]
+        assert [score.case for score in record.cases] == [score.case for score in records[0].cases]
+        assert record.cost["trainable_parameters"] > 0 and record.cost["frozen_parameters"] == 0
+    assert len({str(record.curve) for record in records}) == 5
+    assert store.read(study.run) == sorted(records, key=lambda record: record.spec.key)
+
+
 def test_an_error_is_recorded_and_gives_way_to_success(study):
     (job,) = jobs_of(study)
     broken = replace(job, data=str(study.run / "gone"))
