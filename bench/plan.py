@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.arms import Arm
-from bench.data.splits import SEED, Split, make_split
+from bench.data.splits import SEED, Part, Split, make_splits
 from bench.preflight import Ground
-from bench.study import StudyError, StudySpec
+from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
 from results.record import TaskInfo, TrialSpec, Weights
 from results.store import atomic_write
@@ -20,14 +20,13 @@ FILE = "plan.json"
 
 
 def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
-    """Every trial of the study: task x arm x seed x fold, each with where its things are."""
+    """Every trial of the study: task x fold x fraction x seed x arm, each with where its things are."""
     settings = study.resolved()
     jobs = []
     for name, folder in ground.folders.items():
         task = folder.spec
         sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
-        for fold in study.folds:
-            split = make_split(folder.cases, fold)
+        for fold, fraction, split in make_splits(folder.cases, study.folds, study.fractions):
             for seed in study.seeds:
                 for arm in ground.arms:
                     spec = TrialSpec(
@@ -38,7 +37,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
                         weights=arm.weights,
                         seed=seed,
                         fold=fold,
-                        fraction=1.0,
+                        fraction=fraction,
                         split_digest=split.digest,
                         data_digest=ground.digests[name],
                         train=settings["train"],
@@ -54,7 +53,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
     return TrialJob(
         spec=spec,
         info=info,
-        data=str(ground.root.resolve()),  # Ray's workers stand in another folder
+        data=str(full_path(ground.root)),  # Ray's workers stand in another folder
         run=str(study.run.resolve()),
         backbone=arm.backbone,
         block=arm.block,
@@ -99,12 +98,22 @@ def remember(run: Path, specs: Iterable[TrialSpec]) -> None:
 
 
 def save_splits(study: StudySpec, ground: Ground, run: Path) -> None:
-    """Write `splits/<task>-<fold>.json`: which cases were trained on and which held out."""
+    """Write `splits/<task>-<fold>.json`: which cases were trained on and which held out.
+
+    A fraction of the training cases has a file of its own, `<task>-<fold>-<fraction>.json`.
+    """
     for name, folder in ground.folders.items():
-        for fold in study.folds:
-            split = make_split(folder.cases, fold)
-            body = asdict(split) | {"task": name, "fold": fold, "seed": SEED, "digest": split.digest}
-            atomic_write(run / "splits" / f"{name}-{fold}.json", (json.dumps(body, indent=1) + "\n").encode())
+        for part in make_splits(folder.cases, study.folds, study.fractions):
+            atomic_write(run / "splits" / f"{name}-{_part_name(part)}.json", _split_text(name, part))
+
+
+def _part_name(part: Part) -> str:
+    return f"{part.fold}" if part.fraction == 1 else f"{part.fold}-{part.fraction}"
+
+
+def _split_text(task: str, part: Part) -> bytes:
+    body = asdict(part.split) | {"task": task, "fold": part.fold, "fraction": part.fraction, "seed": SEED}
+    return (json.dumps(body | {"digest": part.split.digest}, indent=1) + "\n").encode()
 
 
 def planned(run: Path) -> list[dict[str, Any]]:

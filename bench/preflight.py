@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bench.arms import Arm, find_arms
 from bench.data.check import check_task
-from bench.data.folder import DataError, TaskFolder, open_task, task_names
+from bench.data.folder import DataError, TaskFolder, merged_name, open_task, task_names
+from bench.data.layouts.table import UNKNOWN
 from bench.data.phantom import phantom_root, write_phantom
-from bench.data.splits import make_split
+from bench.data.sides import look_at_sides
 from bench.presets import train_settings
 from bench.study import StudyError, StudySpec
 
@@ -44,11 +45,12 @@ def check(study: StudySpec, say: Say) -> Ground:
         root = write_phantom(phantom_root())
     else:
         root = Path(study.data)
-    folders = _open(root, study.tasks, problems)
+    folders = _open(root, study, problems)
     _raise(problems)
-    digests = {name: _checked(folder, study, say, problems) for name, folder in folders.items()}
+    told = [*notices]
+    digests = {name: _checked(folder, study, say, problems, told) for name, folder in folders.items()}
     _raise(problems)
-    return Ground(root, folders, digests, arms, (*notices, *_timed(study)))
+    return Ground(root, folders, digests, arms, (*told, *_timed(study)))
 
 
 def _timed(study: StudySpec) -> list[str]:
@@ -67,23 +69,28 @@ def _raise(problems: list[str]) -> None:
         raise StudyError("\n".join(problems))
 
 
-def _open(root: Path, wanted: tuple[str, ...], problems: list[str]) -> dict[str, TaskFolder]:
+def _open(root: Path, study: StudySpec, problems: list[str]) -> dict[str, TaskFolder]:
     folders = {}
-    for name in wanted or task_names(root):
+    for name in study.tasks or task_names(root):
         try:
-            folders[name] = open_task(root, name)
+            asked = merged_name(root, name) if study.labels == "binary" else name
+            folders[asked] = open_task(root, asked)
         except DataError as error:
             problems.append(str(error))
     return folders
 
 
-def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str]) -> str:
+def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str], notices: list[str]) -> str:
     say(f"{folder.spec.name}: {len(folder.cases)} cases")
     found = check_task(folder)
     problems += found.problems
-    for fold in study.folds if not found.problems else ():
-        try:
-            make_split(folder.cases, fold)
-        except ValueError as error:
-            problems.append(f"{folder.spec.name}: {error}")
+    if not found.problems:
+        wrong, told = look_at_sides(folder, study.folds, study.fractions)
+        problems += wrong
+        notices += told
+    if folder.spec.modality == UNKNOWN:
+        notices.append(
+            f"{folder.spec.name}: {folder.source.name} gives no modality, so each image is standardised by itself; "
+            "CT is clipped and scaled by the training foreground: say so in a modality column"
+        )
     return found.digest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -34,10 +35,11 @@ def show_plan(study: StudySpec, console: Console) -> None:
     for job in jobs:
         groups.setdefault((job.spec.task, names[arm_key(job.spec)]), []).append(job)
     for (task, arm), members in groups.items():
-        spec, info = members[0].spec, members[0].info
+        spec, infos = members[0].spec, [job.info for job in members]
         complete = sum(job.spec.digest in done for job in members)
         size = _block_of(members[0])
-        cases = f"{info.training_cases} / {info.held_out_cases}"
+        sides = ([info.training_cases for info in infos], [info.held_out_cases for info in infos])
+        cases = " / ".join(map(_span, sides))
         table.add_row(
             task, arm, spec.weights.label, cases, size, budget.words(spec.train), f"{complete} of {len(members)}"
         )
@@ -46,6 +48,12 @@ def show_plan(study: StudySpec, console: Console) -> None:
     for notice in ground.notices:
         console.print(notice, style="yellow", highlight=False, markup=False)
     console.print(f"{len(jobs)} trials, {len(jobs) - left} complete, {left} to run; run folder: {study.run}")
+
+
+def _span(values: Iterable[int]) -> str:
+    """`4`, or `4–5` where folds or fractions differ."""
+    found = sorted(set(values))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"
 
 
 def _block_of(job: plan.TrialJob) -> str:

@@ -7,7 +7,7 @@ import re
 import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import tomli_w
 
@@ -20,6 +20,7 @@ from results.store import atomic_write
 FILE = "study.toml"
 #: What may stand beside the baseline and the pre-trained block, by the names that records use.
 CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in", "reference"))
+Labels = Literal["official", "binary"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -31,6 +32,8 @@ class StudyError(ValueError):
 class StudySpec:
     """One study. data is None for the phantom decathlon; tasks empty means all that the data hold.
 
+    folds `all` is, for each task, as many as it has. fractions are of the training patients, nested. labels `binary`
+    merges all foreground of every task into one label.
     backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
@@ -45,7 +48,9 @@ class StudySpec:
     data: str | None = None
     tasks: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    folds: tuple[int, ...] = (0,)
+    folds: tuple[int, ...] | Literal["all"] = (0,)
+    fractions: tuple[float, ...] = (1.0,)
+    labels: Labels = "official"
     preset: str = "cpu"
     weights: dict[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
@@ -59,10 +64,7 @@ class StudySpec:
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "folds"):
-            values = getattr(self, name)
-            if not values or min(values) < 0 or len(set(values)) < len(values):
-                raise StudyError(f"--{name}: {list(values)} must be whole numbers from 0, at least one, none twice")
+        self._check_splits()
         if not self.backbones:
             raise StudyError("--backbones: at least one name is needed; `--backbones none` is the baseline alone")
         known = ("standard", "all", "none", *CONTROLS)
@@ -98,6 +100,19 @@ class StudySpec:
         except ValueError as error:
             raise StudyError(f"--references: {error}") from error
 
+    def _check_splits(self) -> None:
+        for name in ("seeds", "folds"):
+            values = getattr(self, name)
+            if values != "all" and (not values or min(values) < 0 or len(set(values)) < len(values)):
+                raise StudyError(f"--{name}: {list(values)} must be whole numbers from 0, at least one, none twice")
+        shares = self.fractions
+        if not shares or not all(0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
+            raise StudyError(
+                f"--fraction: {list(shares)} must be above 0 and at most 1, at least one, none twice; such as 0.1,0.3,1"
+            )
+        if self.labels not in get_args(Labels):
+            raise StudyError(f"--labels: {self.labels!r} is not one of {', '.join(get_args(Labels))}")
+
     @property
     def wanted_controls(self) -> tuple[str, ...]:
         """The controls by name, in the order of CONTROLS. `none`, the baseline, is always run and not among them."""
@@ -114,7 +129,7 @@ class StudySpec:
         """The run folder: --out, or runs/<data>-<preset>."""
         if self.out:
             return Path(self.out)
-        source = "phantom" if self.data is None else Path(self.data).resolve().name
+        source = "phantom" if self.data is None else Path(self.data).resolve().name.removesuffix(".csv")
         safe = source if _NAME.fullmatch(source) else "study"
         return Path("runs") / f"{safe}-{self.preset}"
 
@@ -130,7 +145,7 @@ class StudySpec:
 
     def fixed(self) -> dict[str, Any]:
         """What may not change within one run folder."""
-        data = str(Path(self.data).resolve()) if self.data else "phantom"
+        data = str(full_path(Path(self.data))) if self.data else "phantom"
         groups = _plain(self.resolved())
         return {
             "data": data,
@@ -141,6 +156,11 @@ class StudySpec:
             "block": groups["block"],
             "reference": groups["reference"],
         }
+
+
+def full_path(data: Path) -> Path:
+    """An absolute path that works in every process. A CSV that is a link stays one: its paths begin where it lies."""
+    return data.parent.resolve() / data.name if data.is_file() else data.resolve()
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -168,7 +188,8 @@ def load(path: Path) -> dict[str, Any]:
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
-    **dict.fromkeys(("data", "preset", "out"), str),
+    "fractions": (float,),
+    **dict.fromkeys(("data", "preset", "out", "labels"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
     **dict.fromkeys(("checkpointing", "offline"), bool),
     "weights": dict,
@@ -177,8 +198,12 @@ _KINDS: dict[str, Any] = {
 
 def _typed(value: Any, name: str, path: Path) -> Any:
     kind = _KINDS[name]
+    if name == "folds" and value == "all":
+        return value
     if isinstance(kind, tuple):
         parts = tuple(value) if isinstance(value, list) else (value,)
+        if kind == (float,):  # TOML writes 1 and means 1.0
+            parts = tuple(float(part) if type(part) is int else part for part in parts)
         good, value, words = all(type(part) is kind[0] for part in parts), parts, f"a list of {kind[0].__name__}"
     elif kind is dict:
         good = isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
@@ -215,7 +240,8 @@ def check_bound(study: StudySpec, run: Path) -> None:
 
 def bind(study: StudySpec, run: Path) -> None:
     """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
-    names = ("backbones", "controls", "references", "tasks", "seeds", "folds", "weights", "command")
+    asked_for = ("backbones", "controls", "references", "tasks", "seeds", "folds", "fractions", "labels", "weights")
+    names = (*asked_for, "command")
     asked = {name: value for name, value in asdict(study).items() if name in names and value}
     asked["backbones"] = anchored(study.backbones)
     asked["weights"] = {name: anchored_path(where) for name, where in study.weights.items()}

@@ -170,7 +170,7 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitte
 def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:
     """Settings measured on the training cases alone, and the training and held-out cases prepared by them."""
     folder = open_task(Path(job.data), job.spec.task)
-    split = make_split(folder.cases, job.spec.fold)
+    split = make_split(folder.cases, job.spec.fold, fraction=job.spec.fraction)
     if split.digest != job.spec.split_digest:
         raise ValueError(f"{folder.path}: the split is not the planned one; were cases added or removed?")
     by_id = {case.id: case for case in folder.cases}

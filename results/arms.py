@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from results.record import TrialSpec, arm_label
+from results.record import TrialSpec, arm_label, share_label
 
 #: backbone, control, layer, fraction: trials that agree in these are of one arm.
 Arm = tuple[str, str, int | None, float]
@@ -23,5 +23,5 @@ def arm_names(specs: Iterable[TrialSpec]) -> dict[Arm, str]:
     for backbone, control, layer, fraction in arms:
         layers = {arm[2] for arm in arms if arm[:2] == (backbone, control)}
         name = arm_label(f"{backbone}@{layer}" if len(layers) > 1 else backbone, control)
-        names[backbone, control, layer, fraction] = f"{name}, {fraction:.0%} of cases" if len(fractions) > 1 else name
+        names[backbone, control, layer, fraction] = f"{name}, {share_label(fraction)}" if len(fractions) > 1 else name
     return names

@@ -110,7 +110,8 @@ class TrialSpec:
     def title(self) -> str:
         """How messages name the trial: the arm as people read it, its layer as they write it."""
         backbone = self.backbone if self.layer is None else f"{self.backbone}@{self.layer}"
-        return f"{self.task} with {arm_label(backbone, self.control)}, seed {self.seed}, fold {self.fold}"
+        part = f", {share_label(self.fraction)}" if self.fraction < 1 else ""
+        return f"{self.task} with {arm_label(backbone, self.control)}, seed {self.seed}, fold {self.fold}{part}"
 
     @property
     def key(self) -> str:
@@ -121,6 +122,11 @@ class TrialSpec:
 def arm_label(backbone: str, control: str) -> str:
     """The arm's name as people read it in every table, figure and log line."""
     return backbone + CONTROLS[control]
+
+
+def share_label(fraction: float) -> str:
+    """A fraction of the training cases as people read it: `10% of cases`; two fractions never read the same."""
+    return f"{100 * fraction:.12g}% of cases"
 
 
 def digest_of(value: Any, length: int = 12) -> str:

@@ -47,6 +47,27 @@ class Numbers(click.ParamType):
             self.fail(f"{value!r} is not a list of whole numbers such as 0,1,2", param, ctx)
 
 
+class Folds(Numbers):
+    """Comma-separated whole numbers, or `all`."""
+
+    name = "0,1,…|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "all" else super().convert(value, param, ctx)
+
+
+class Fractions(click.ParamType):
+    """Comma-separated parts of the whole, above 0 and at most 1; their range is checked by the study."""
+
+    name = "0.1,0.3,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            return value if isinstance(value, tuple) else tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of fractions such as 0.1,0.3,1.0", param, ctx)
+
+
 STUDY_OPTIONS = [
     click.option("--study", type=click.Path(path_type=Path), help="A TOML file with these options; flags win."),
     click.option(
@@ -67,10 +88,32 @@ STUDY_OPTIONS = [
         type=Names(),
         help="Models of others to train beside: names from `bench list references`, or all.",
     ),
-    click.option("--data", help="Folder with MSD-layout tasks. Left out: the phantom decathlon."),
+    click.option(
+        "--data",
+        metavar="DIR|FILE.csv",
+        help="Folder of tasks in the layout of MSD or nnU-Net, one task folder, or a CSV file with the columns image "
+        "(a path, or one a channel with `;` between), label, and if need be patient, case and modality; paths are "
+        "absolute or relative to the file, class names stand beside it in labels.json, such as "
+        '{"liver": 1}. Left out: the phantom decathlon.',
+    ),
     click.option("--tasks", type=Names(), help="Task names; all in the data folder when left out."),
     click.option("--seeds", type=Numbers(), help="Seeds [0]."),
-    click.option("--folds", type=Numbers(), help="Folds of the cross-validation, from 0 [0]."),
+    click.option(
+        "--labels",
+        type=click.Choice(["official", "binary"]),
+        help="binary merges all foreground of a task into one label, and adds -binary to its name [official].",
+    ),
+    click.option(
+        "--folds",
+        type=Folds(),
+        help="Folds of the cross-validation, from 0 [0]; all: every fold that a task has, five or its patients.",
+    ),
+    click.option(
+        "--fraction",
+        "fractions",
+        type=Fractions(),
+        help="Parts of the training patients, each within the next larger one, a trial each [1.0].",
+    ),
     click.option("--preset", type=click.Choice(list(PRESETS)), help="Sizes and training [cpu]."),
     click.option(
         "--weights", multiple=True, metavar="NAME=PATH|OWNER/NAME|random", help="Where a backbone's weights are."

@@ -6,32 +6,32 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.data.cache import cache_dir, write_once
-from bench.data.folder import Case, DataError, TaskFolder, case_id
-from bench.data.nifti import Nifti, read_nifti, spacing_of
+from bench.data.cases import Case, TaskFolder, case_id
+from bench.data.channels import AFFINE_TOLERANCE, affine_gap, read_channels, voxel_digests
+from bench.data.nifti import DataError, Nifti, read_nifti, spacing_of
 from bench.data.tasks import TaskSpec
 from results.record import digest_of
 
 #: Part of the address of stored facts: raise it when CaseFacts or what is measured changes.
-FACTS_VERSION = 1
-#: A label whose voxels lie farther than this part of a voxel from its image's belongs to another grid.
-_AFFINE_TOLERANCE = 0.5
+FACTS_VERSION = 2
 
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What one reading of a case's two files tells; nothing here depends on dataset.json.
+    """What one reading of a case's files tells; nothing here depends on dataset.json.
 
     shape (X, Y, Z), affine (4, 4) and spacing in mm are the image's, on the native grid. counts maps each label value
     to its number of voxels. errors are of files that could not be read; the other fields are empty then.
+    voxel_digests: of each channel's values alone (`bench.data.channels.voxel_digests`).
     """
 
     errors: tuple[str, ...] = ()
@@ -46,6 +46,7 @@ class CaseFacts:
     nonfinite: int = 0
     fractional: float | None = None
     counts: dict[int, int] = field(default_factory=dict)
+    voxel_digests: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,11 +65,10 @@ class TaskCheck:
 
 def check_task(folder: TaskFolder) -> TaskCheck:
     """Read every case once (or recall what was read, if the files have not changed) and report every problem."""
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # unzipping and hashing release the lock
-        facts = list(pool.map(case_facts, folder.cases))
+    facts = read_facts(folder.cases)
     problems = [*_folder_problems(folder)]
     for case, fact in zip(folder.cases, facts, strict=True):
-        problems += _case_problems(case, fact, folder.spec)
+        problems += _case_problems(case, fact, folder.spec, folder.source.name)
     readable = {case.id: fact for case, fact in zip(folder.cases, facts, strict=True) if not fact.errors}
     return TaskCheck(
         problems=tuple(problems),
@@ -77,6 +77,12 @@ def check_task(folder: TaskFolder) -> TaskCheck:
         spacings={name: fact.spacing for name, fact in readable.items()},
         voxels=sum(int(np.prod(fact.shape)) for fact in readable.values()),
     )
+
+
+def read_facts(cases: Sequence[Case]) -> list[CaseFacts]:
+    """The facts of every case, several at a time."""
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # unzipping and hashing release the lock
+        return list(pool.map(case_facts, cases))
 
 
 def content_digest(cases: Iterable[Case]) -> str:
@@ -92,9 +98,23 @@ def _digest(cases: Iterable[Case], facts: Iterable[CaseFacts]) -> str:
 
 
 def case_facts(case: Case) -> CaseFacts:
-    """The facts of a case, from the cache if path, size and time of both files are those of the last reading."""
+    """The facts of a case, from the cache if path, size and time of its files are those of the last reading."""
+    facts = _file_facts(case)
+    return _merged(facts, case.merged) if case.merged and not facts.errors else facts
+
+
+def _merged(facts: CaseFacts, classes: int) -> CaseFacts:
+    """The facts of a label whose values 1 to classes are one; a value beyond them stays, to be complained of."""
+    counts: Counter[int] = Counter()
+    for value, number in facts.counts.items():
+        counts[1 if 1 <= value <= classes else value] += number
+    return replace(facts, label_digest=digest_of([facts.label_digest, "merged"], 64), counts=dict(counts))
+
+
+def _file_facts(case: Case) -> CaseFacts:
     try:
-        stamps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in (case.image, case.label)]
+        files = (*case.images, case.label)
+        stamps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in files]
     except (OSError, RuntimeError):  # missing, or a loop of links: measuring it says which
         return _measure(case)
     target = cache_dir() / "facts" / f"{digest_of([FACTS_VERSION, stamps], 32)}.json"
@@ -120,11 +140,11 @@ def _from_json(body: dict[str, Any]) -> CaseFacts:
 def _measure(case: Case) -> CaseFacts:
     files: list[Nifti] = []
     errors = []
-    for path in (case.image, case.label):
+    for read in (lambda: read_channels(case.images), lambda: read_nifti(case.label)):
         try:
-            files.append(read_nifti(path))
+            files.append(read())
         except DataError as error:
-            errors.append(str(error))
+            errors += str(error).splitlines()
     if errors:
         return CaseFacts(errors=tuple(errors))
     image, label = files
@@ -141,6 +161,7 @@ def _measure(case: Case) -> CaseFacts:
         nonfinite=int(image.array.size - np.count_nonzero(np.isfinite(image.array))),
         fractional=fractional,
         counts=counts,
+        voxel_digests=voxel_digests(image.array),
     )
 
 
@@ -156,31 +177,28 @@ def _label_values(array: np.ndarray) -> tuple[float | None, dict[int, int]]:
 
 
 def _affine_gap(image: Nifti, label: Nifti) -> float:
-    """The farthest that a corner of the grid lies from itself under the label's affine, in the image's finest voxel."""
     if min(image.array.ndim, label.array.ndim) < 3:
         return 0.0  # no volume, which is another complaint
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.array.shape[:3]])).reshape(3, -1)
-    gap_mm = (image.affine - label.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
-    finest = min(spacing_of(image.affine))
-    gap = float(np.linalg.norm(gap_mm[:3], axis=0).max())
-    return gap / finest if finest > 0 and np.isfinite(gap) else 0.0
+    return affine_gap(image.array.shape, image.affine, label.affine)
 
 
 def _folder_problems(folder: TaskFolder) -> Iterable[str]:
-    where = folder.path / "dataset.json"
+    where = folder.source
+    yield from folder.problems
     for name, count in Counter(case.id for case in folder.cases).items():
         if count > 1:
             yield f"{where}: case id {name!r} is listed {count} times; every case needs an id of its own"
     patients = {case.patient for case in folder.cases}
     if len(patients) < 2:
         yield f"{where}: {len(folder.cases)} case(s) of {len(patients)} patient(s); a split needs two patients or more"
-    yield from _lonely(folder, "imagesTr", "labelsTr", "image without a label")
-    yield from _lonely(folder, "labelsTr", "imagesTr", "label without an image")
+    if folder.layout == "MSD":
+        yield from _lonely(folder, "imagesTr", "labelsTr", "image without a label")
+        yield from _lonely(folder, "labelsTr", "imagesTr", "label without an image")
 
 
 def _lonely(folder: TaskFolder, here: str, there: str, what: str) -> Iterable[str]:
     """Files of one folder that have no partner in the other one and that dataset.json does not list."""
-    listed = {path for case in folder.cases for path in (case.image, case.label)}
+    listed = {path for case in folder.cases for path in (*case.images, case.label)}
     partners = {case_id(path) for path in _images(folder.path / there)}
     for path in _images(folder.path / here):
         if path not in listed and case_id(path) not in partners:
@@ -192,7 +210,7 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.nii*") if not path.name.startswith("."))
 
 
-def _case_problems(case: Case, fact: CaseFacts, spec: TaskSpec) -> Iterable[str]:
+def _case_problems(case: Case, fact: CaseFacts, spec: TaskSpec, source: str) -> Iterable[str]:
     if fact.errors:
         yield from fact.errors
         return
@@ -202,10 +220,10 @@ def _case_problems(case: Case, fact: CaseFacts, spec: TaskSpec) -> Iterable[str]
         yield f"{case.label}: shape {fact.label_shape} differs from its image's {fact.shape}; draw it on the same grid"
     if fact.channels != len(spec.channels):
         named = ", ".join(spec.channels)
-        yield f"{case.image}: {fact.channels} channel(s), but dataset.json declares {len(spec.channels)} ({named})"
+        yield f"{case.image}: {fact.channels} channel(s), but {source} declares {len(spec.channels)} ({named})"
     if abs(np.linalg.det(np.array(fact.affine)[:3, :3])) < 1e-9:
         yield f"{case.image}: affine has no volume (spacing {fact.spacing} mm); every voxel size must be above 0"
-    elif fact.affine_gap > _AFFINE_TOLERANCE:
+    elif fact.affine_gap > AFFINE_TOLERANCE:
         yield f"{case.label}: affine lies {fact.affine_gap:.1f} voxels off its image's; save it with the image's affine"
     if fact.nonfinite:
         yield f"{case.image}: {fact.nonfinite} voxel(s) are NaN or infinite; replace them with a number"
@@ -213,5 +231,5 @@ def _case_problems(case: Case, fact: CaseFacts, spec: TaskSpec) -> Iterable[str]
         yield f"{case.label}: label value {fact.fractional:g} is not an integer; save labels without interpolation"
     if extra := sorted(set(fact.counts) - set(range(len(spec.labels) + 1))):
         found = ", ".join(map(str, extra[:5]))
-        known = f"dataset.json, which declares 0 to {len(spec.labels)}"
+        known = f"{source}, which declares 0 to {case.merged or len(spec.labels)}"
         yield f"{case.label}: label value(s) {found} are not in {known}; correct the label or declare the class there"

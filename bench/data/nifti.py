@@ -49,7 +49,7 @@ def _read_bytes(path: Path) -> bytes:
         raw = path.read_bytes()
         return gzip.decompress(raw) if raw[:2] == _GZIP else raw
     except FileNotFoundError as error:
-        raise DataError(f"{path}: file is missing; dataset.json lists it, so restore it or remove its entry") from error
+        raise DataError(f"{path}: file is missing; the task lists it, so restore it or remove its entry") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: truncated or damaged gzip file ({_short(error)}); fetch it again") from error
     except OSError as error:

@@ -16,7 +16,7 @@ FOLDS_OF_TWELVE = [[0, 3, 8], [7, 10, 11], [6, 9], [1, 4], [2, 5]]
 
 
 def cases_of(patients: list[int]) -> list[Case]:
-    return [Case(f"c{n:03d}", Path("i"), Path("l"), f"p{patient:02d}") for n, patient in enumerate(patients)]
+    return [Case(f"c{n:03d}", (Path("i"),), Path("l"), f"p{patient:02d}") for n, patient in enumerate(patients)]
 
 
 groups = st.lists(st.integers(0, 12), min_size=2, max_size=40).filter(lambda patients: len(set(patients)) > 1)

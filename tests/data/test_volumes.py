@@ -35,7 +35,7 @@ def native_case(tmp_path: Path, affine: np.ndarray, shape: tuple[int, int, int] 
     rng = np.random.default_rng(0)
     for part, array in (("i", rng.normal(size=shape)), ("l", rng.integers(0, 3, shape).astype(np.uint8))):
         nib.save(nib.Nifti1Image(array, affine), tmp_path / f"{part}.nii.gz")
-    return Case("a", tmp_path / "i.nii.gz", tmp_path / "l.nii.gz", "a")
+    return Case("a", (tmp_path / "i.nii.gz",), tmp_path / "l.nii.gz", "a")
 
 
 @settings(max_examples=60, deadline=None)
