@@ -13,6 +13,7 @@ from bench.data.splits import SEED, Part, Split, make_splits
 from bench.preflight import Ground
 from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
+from results.arms import arm_key
 from results.record import TaskInfo, TrialSpec, Weights
 from results.store import atomic_write
 
@@ -128,13 +129,17 @@ def planned(run: Path) -> list[dict[str, Any]]:
 
 def expected(run: Path) -> list[TrialSpec]:
     """The specifications of every trial that was ever planned in a run folder."""
+    return [_spec(entry) for entry in planned(run)]
+
+
+def _spec(entry: dict[str, Any]) -> TrialSpec:
     names = {item.name for item in fields(TrialSpec)}
-    plain = [{key: value for key, value in entry.items() if key in names} for entry in planned(run)]
-    return [TrialSpec(**(entry | {"weights": Weights(**entry["weights"])})) for entry in plain]
+    plain = {key: value for key, value in entry.items() if key in names}
+    return TrialSpec(**(plain | {"weights": Weights(**plain["weights"])}))
 
 
 def _slot(entry: dict[str, Any]) -> tuple[Any, ...]:
-    return tuple(entry[name] for name in ("task", "backbone", "control", "layer", "seed", "fold", "fraction"))
+    return (entry["task"], *arm_key(_spec(entry)), entry["seed"], entry["fold"])
 
 
 def _lists(values: dict[str, Any]) -> dict[str, Any]:

@@ -62,16 +62,18 @@ def _merged(runs: Sequence[Path], to: Path) -> Path:
 
 def _plans(runs: Sequence[Path]) -> list[TrialSpec]:
     """What was planned in any of the runs; StudyError where two plans differ about a trial that tables know as one."""
-    found: dict[tuple[object, ...], tuple[Path, TrialSpec]] = {}
+    first: dict[tuple[object, ...], tuple[Path, TrialSpec]] = {}
+    found: dict[str, TrialSpec] = {}
     for run in runs:
         for spec in plan.expected(run):
-            where, before = found.setdefault(merge.slot(spec), (run, spec))
-            if before.digest != spec.digest:
+            where, before = first.setdefault(merge.slot(spec), (run, spec))
+            if other := merge.difference(before, spec):
                 raise StudyError(
-                    f"{where / plan.FILE} and {run / plan.FILE} plan {spec.title}, each with another "
-                    f"{merge.difference(before, spec)}; such runs cannot be merged, but `bench compare` takes them"
+                    f"{where / plan.FILE} and {run / plan.FILE} plan {spec.title}, each with another {other}; "
+                    "such runs cannot be merged, but `bench compare` takes them"
                 )
-    return [spec for _, spec in found.values()]
+            found.setdefault(spec.digest, spec)
+    return list(found.values())
 
 
 def show_comparison(a: Path, b: Path, metric: str, console: Console) -> None:
@@ -86,7 +88,7 @@ def show_comparison(a: Path, b: Path, metric: str, console: Console) -> None:
     notes = _notes(a, b, found)
     if found.rows.empty:
         raise StudyError("\n".join([f"{a} and {b} have no scored case of an arm in common", *notes]))
-    header = ("task", "arm", "A", "B", "B - A", "cases", "trials of A", "of B")
+    header = ("task", "arm", "A", "B", "B - A", "95 % interval", "cases", "trials of A", "of B")
     rows = [_shown(row) for row in found.rows.itertuples(index=False)]
     if not console.is_terminal:
         for row in (header, *rows):
@@ -103,8 +105,9 @@ def show_comparison(a: Path, b: Path, metric: str, console: Console) -> None:
 
 
 def _shown(row: tuple[object, ...]) -> tuple[str, ...]:
-    task, arm, a, b, difference, *counts = row
-    return (str(task), str(arm), f"{a:.4f}", f"{b:.4f}", f"{difference:+.4f}", *map(str, counts))
+    task, arm, a, b, difference, low, high, *counts = row
+    interval = "" if low != low else f"{low:+.4f} to {high:+.4f}"
+    return (str(task), str(arm), f"{a:.4f}", f"{b:.4f}", f"{difference:+.4f}", interval, *map(str, counts))
 
 
 def _notes(a: Path, b: Path, found: Comparison) -> list[str]:

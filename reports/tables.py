@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from results.summary import METRICS
+from results.metrics import PROFILES
 
+METRICS = PROFILES["paper"]
 MISSING = "–"
 UNKNOWN = "unknown"
 

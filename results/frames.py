@@ -20,7 +20,7 @@ _KEYS = ["task", "arm", "seed", "fold", "digest"]
 class Run:
     """The frames of a run. In all of them `arm` is the name that people read, and `digest` names the trial.
 
-    scores: a row a complete trial × case × label, with counts and ratios (`results.summary.COLUMNS`, and the two).
+    scores: a row a complete trial × case × label, with counts and ratios (`results.summary.COLUMNS`, and `arm`).
     trials: a row a trial that has a record, with its `status` and, of failed ones, its `error`.
     curves: a row a trial × epoch: step, and mean loss and Dice of the training crops (missing where not taken).
     cost: a row a complete trial, with the numbers of its record's `cost`; missing where it does not tell one.
@@ -51,10 +51,8 @@ def of(records: Sequence[TrialResult]) -> Run:
 
 def _scores(records: Iterable[TrialResult], names: dict[str, str]) -> pd.DataFrame:
     """The long table; its rows are those of the records, in their order."""
-    records = list(records)
     frame = summary.long_table(records)
-    of_each = [r.spec.digest for r in records if r.status is Status.COMPLETE for _ in r.cases]
-    return frame.assign(arm=[names[digest] for digest in of_each], digest=of_each)
+    return frame.assign(arm=frame["digest"].map(names))
 
 
 def _curves(records: Iterable[TrialResult], names: dict[str, str]) -> pd.DataFrame:

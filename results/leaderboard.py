@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from results import summary
+from results.metrics import METRICS
 from results.record import Status, TrialResult, TrialSpec, digest_of
 
 #: Each column of the file, in order, and what is in it. Where an arm's trials differ in a text, all of them are in the
@@ -25,12 +26,12 @@ COLUMNS = {
     "complete": "complete trials (seeds × folds)",
     "expected": "planned trials; means are over the complete ones",
 } | {
-    f"{metric}_{kind}": text.format(metric)
-    for metric in summary.METRICS
+    f"{metric}_{kind}": text.format(told.title + f" in {told.unit}" * bool(told.unit))
+    for metric, told in METRICS.items()
     for kind, text in (
         ("mean", "mean {}: seeds within a case and class, then cases, then classes"),
         ("sd", "standard deviation of {} over cases, classes averaged"),
-        ("difference", "mean {} minus the baseline's, on the same cases"),
+        ("difference", "mean {} minus the baseline's, on the same cases; where lower is better, a gain is below 0"),
     )
 }
 COLUMNS |= {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from results import store
-from results.arms import arm_key
+from results.arms import arm_key, shown
 from results.record import Status, TrialResult, TrialSpec
 
 
@@ -57,24 +57,32 @@ def _refuse_mixtures(found: Iterable[tuple[Path, TrialResult]]) -> None:
     slots: dict[tuple[Any, ...], tuple[Path, TrialResult]] = {}
     for run, record in found:
         before_run, before = slots.setdefault(slot(record.spec), (run, record))
-        if before is not record:
+        if before is not record and (other := difference(before.spec, record.spec)):
             paths = f"{store.record_path(before_run, before)} and {store.record_path(run, record)}"
             raise store.RecordError(
-                f"{paths} are {record.spec.title}, each with another {difference(before.spec, record.spec)}; "
-                "such runs cannot be merged, only compared"
+                f"{paths} are {record.spec.title}, each with another {other}; such runs cannot be merged, only compared"
             )
 
 
 def slot(spec: TrialSpec) -> tuple[Any, ...]:
-    """What tables know a trial by: two trials of one run never agree in it."""
-    return (spec.task, *arm_key(spec), spec.seed, spec.fold)
+    """What tables know a trial by, the settings of its arm aside: two trials of one run that agree in it differ in
+    nothing else.
+    """
+    return (spec.task, *arm_key(spec)[:4], spec.seed, spec.fold)
 
 
 def difference(one: TrialSpec, other: TrialSpec) -> str:
-    """The first field or setting in which two specifications differ that are not the same trial, with both values."""
+    """The first field or setting in which two specifications differ, with both values, or nothing: what makes two arms
+    of them, which tables tell apart, is not counted.
+    """
     ours, theirs = _flat(one), _flat(other)
-    name = next(name for name in ours | theirs if ours.get(name) != theirs.get(name))
-    return f"{name} ({ours.get(name)!r}, {theirs.get(name)!r})"
+    differ = (name for name in ours | theirs if ours.get(name) != theirs.get(name) and not shown(*_part(name)))
+    return next((f"{name} ({ours.get(name)!r}, {theirs.get(name)!r})" for name in differ), "")
+
+
+def _part(name: str) -> tuple[str, str]:
+    part, _, setting = name.partition(".")
+    return part, setting
 
 
 def _flat(spec: TrialSpec) -> dict[str, Any]:

@@ -1,23 +1,28 @@
-"""Voxel counts to ratios, for one case and label or for a million at once.
+"""Voxel counts and surface distances to metrics, for one case and label or for a million at once.
 
 Source: the usual definitions over the confusion counts of one foreground label (Taha and Hanbury 2015,
 doi 10.1186/s12880-015-0068-x). What is undefined is NaN, and a mean leaves it out; nothing is smoothed.
 
-| case | dice, jaccard | precision | recall | accuracy |
-|---|---|---|---|---|
-| both masks empty | NaN | NaN | NaN | 1 |
-| reference empty, false positives | 0 | 0 | NaN | as defined |
-| prediction empty, reference not | 0 | NaN | 0 | as defined |
+| case | dice, jaccard | precision | recall | accuracy | nsd | hd95 | hd95_penalised |
+|---|---|---|---|---|---|---|---|
+| both masks empty | NaN | NaN | NaN | 1 | NaN | NaN | NaN |
+| reference empty, false positives | 0 | 0 | NaN | as defined | 0 | NaN | diagonal |
+| prediction empty, reference not | 0 | NaN | 0 | as defined | 0 | NaN | diagonal |
+
+Balanced accuracy is the mean of recall and specificity, and NaN where one of them is. The diagonal is that of the
+native image, in mm. `results.audit` counts how often each row of this table came about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Ratio = NDArray[np.float64]
+FromCounts = Callable[[ArrayLike, ArrayLike, ArrayLike, ArrayLike], Ratio]
 
 
 def _counts(*counts: ArrayLike) -> list[Ratio]:
@@ -71,10 +76,50 @@ def accuracy(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Rati
     return _ratio(hit + rest, hit + rest + extra + missed)
 
 
-#: The four that every table shows, in their order.
-METRICS: dict[str, Callable[[ArrayLike, ArrayLike, ArrayLike, ArrayLike], Ratio]] = {
-    "dice": dice,
-    "jaccard": jaccard,
-    "precision": precision,
-    "accuracy": accuracy,
+def balanced_accuracy(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Ratio:
+    """(recall + specificity) / 2."""
+    mean: Ratio = (recall(tp, fp, fn, tn) + specificity(tp, fp, fn, tn)) / 2
+    return mean
+
+
+def penalised(
+    hd95: ArrayLike, diagonal: ArrayLike, tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike
+) -> Ratio:
+    """HD95, and the image's diagonal where exactly one of the masks is empty; all in mm."""
+    hit, extra, missed, _ = _counts(tp, fp, fn, tn)
+    one_empty = (hit + extra == 0) != (hit + missed == 0)
+    return np.where(one_empty, np.asarray(diagonal, dtype=np.float64), np.asarray(hd95, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A column of scores. title: its heading; unit: "" for a ratio from 0 to 1, else "mm".
+
+    ratio computes it from TP, FP, FN and TN; None where it is made from surface distances.
+    """
+
+    title: str
+    ratio: FromCounts | None = None
+    higher_is_better: bool = True
+    unit: str = ""
+
+
+#: Every metric that a score has, in the order of the columns of `results.csv`.
+METRICS: dict[str, Metric] = {
+    "dice": Metric("Dice", dice),
+    "jaccard": Metric("Jaccard", jaccard),
+    "precision": Metric("Precision", precision),
+    "recall": Metric("Sensitivity", recall),
+    "specificity": Metric("Specificity", specificity),
+    "accuracy": Metric("Accuracy", accuracy),
+    "balanced_accuracy": Metric("Balanced accuracy", balanced_accuracy),
+    "nsd": Metric("NSD"),
+    "hd95": Metric("HD95", higher_is_better=False, unit="mm"),
+    "hd95_penalised": Metric("penalised HD95", higher_is_better=False, unit="mm"),
+}
+
+#: The metrics of a table of scores, by the profile's name: those of the paper's first version, and of its third.
+PROFILES: dict[str, tuple[str, ...]] = {
+    "paper": ("dice", "jaccard", "precision", "accuracy"),
+    "v3": ("dice", "jaccard", "hd95", "nsd", "recall", "specificity"),
 }

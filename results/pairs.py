@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,29 +101,25 @@ def named_arms(trials: pd.DataFrame) -> pd.DataFrame:
 def questions(trials: pd.DataFrame) -> pd.DataFrame:
     """A row an arm × question that can be asked of these trials: arm, backbone, control, question, against.
 
-    against is the name of the arm to compare with: of the same fraction of the data, of the same backbone where it is
-    not the baseline, and of the same layer where controls have one.
+    against is the name of the arm to compare with: of the same fraction of the data and the same settings, of the same
+    backbone where it is not the baseline, and of the same layer where controls have one.
     """
-    arms = list(named_arms(trials).itertuples(index=False))
-    by_kind: dict[tuple[str, float], list[Any]] = {}
-    for arm in arms:
-        by_kind.setdefault((arm.control, arm.fraction), []).append(arm)
+    arms = summary.described(trials)
+    against = {control: summary.controls_of(trials, control) for control in set(QUESTIONS.values())}
     rows = []
-    for arm in arms:
+    for name, arm in arms.items():
         for question, control in QUESTIONS.items():
             if arm.control == "none" or (arm.control not in SUBJECTS and question != "baseline"):
                 continue
-            others = [other for other in by_kind.get((control, arm.fraction), ()) if _fits(arm, other)]
-            rows += [(arm.arm, arm.backbone, arm.control, question, other.arm) for other in others[:1]]
+            if name in against[control]:
+                rows.append((name, arm.backbone, arm.control, question, against[control][name]))
     return pd.DataFrame(rows, columns=["arm", "backbone", "control", "question", "against"], dtype="str")
 
 
 def by_seed(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> pd.DataFrame:
     """A row a task × arm × seed × case where the metric is defined: task, arm, seed, case, and it, labels averaged."""
     check_metric(metric)
-    key = ["backbone", "control", "layer", "fraction"]
-    arms = trials.drop_duplicates(key)[[*key, "arm"]]
-    named = frame.merge(arms, on=key, how="left", validate="many_to_one")
+    named = frame.assign(arm=frame["digest"].map(trials.set_index("digest")["arm"]))
     scores = named.groupby(["task", "arm", "seed", "case"], sort=False, as_index=False)[metric].mean()
     return scores.dropna(subset=[metric])
 
@@ -137,27 +132,14 @@ def check_metric(metric: str) -> None:
         raise ValueError(f"unknown metric {metric!r}{hint} known: {', '.join(summary.METRICS)}")
 
 
-def _fits(arm: Any, other: Any) -> bool:
-    """Whether the other is the arm's own control. A layer that a control does not have fits every layer."""
-    if other.control == "none":
-        return True
-    same_layer = pd.isna(other.layer) or pd.isna(arm.layer) or other.layer == arm.layer
-    return other.backbone == arm.backbone and same_layer
-
-
 def _arm_numbers(frame: pd.DataFrame, trials: pd.DataFrame, order: list[str]) -> NDArray[np.intp]:
     """The place in the order of each row's arm; ValueError where the trials do not have it."""
-    key = ["backbone", "control", "layer", "fraction"]
-    number, size = np.zeros(len(frame), dtype=np.intp), 1
-    for name in key:
-        codes, values = pd.factorize(frame[name], use_na_sentinel=False)
-        number, size = number + size * codes, size * max(len(values), 1)
-    number, first = pd.factorize(number)[0], np.flatnonzero(~pd.Series(number).duplicated())
-    kinds = frame.iloc[first][key].merge(trials.drop_duplicates(key)[[*key, "arm"]], on=key, how="left")
-    if kinds["arm"].isna().any():
-        row = kinds[kinds["arm"].isna()].iloc[0]
+    number, digests = pd.factorize(frame["digest"])
+    arms = pd.Series(digests).map(trials.set_index("digest")["arm"])
+    if arms.isna().any():
+        row = frame.iloc[int(np.argmax(number == int(arms.isna().to_numpy().argmax())))]
         raise ValueError(f"scores of backbone {row.backbone} ({row.control}), and no such trial: not of one run")
-    return pd.Index(order).get_indexer(kinds["arm"])[number]
+    return pd.Index(order).get_indexer(arms)[number]
 
 
 def _seeds_averaged(

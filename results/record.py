@@ -1,7 +1,7 @@
 """What one trial is, and what it left behind. Standard library only, so that any tool can read a record.
 
-A record is one JSON file: the resolved specification, the voxel counts of every held-out case and label,
-and where it all came from. Ratios are never stored; they are computed from the counts when they are read.
+A record is one JSON file: the resolved specification, the voxel counts and surface distances of every held-out case and
+label, and where it all came from. Ratios of counts are never stored; they are computed when they are read.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
-SCHEMA = 2
+SCHEMA = 3
 
 #: Part of every trial's digest: raised when the code changes what a trial with the same settings gives.
 METHOD = 2
@@ -93,7 +94,7 @@ class TrialSpec:
         if self.control not in CONTROLS:
             raise ValueError(f"unknown control {self.control!r}; known: {', '.join(CONTROLS)}")
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of every field.
 
@@ -137,9 +138,10 @@ def digest_of(value: Any, length: int = 12) -> str:
 
 @dataclass(frozen=True)
 class CaseScore:
-    """Voxel counts of one held-out case and one foreground label, on the native grid.
+    """Voxel counts and surface distances of one held-out case and one foreground label, on the native grid.
 
-    tp + fp + fn + tn is the number of voxels of the native image.
+    tp + fp + fn + tn is the number of voxels of the native image, diagonal the length of its diagonal in mm. nsd is a
+    ratio, None where both masks are empty; hd95 is in mm, None where either is. `bench.scoring.surface` defines both.
     """
 
     case: str
@@ -149,6 +151,9 @@ class CaseScore:
     fp: int
     fn: int
     tn: int
+    nsd: float | None
+    hd95: float | None
+    diagonal: float
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,8 @@ class TrialResult:
         """Read a record; ValueError if it is of another schema, damaged, or its digest does not match its content."""
         body = json.loads(text)
         if body.get("schema") != SCHEMA:
-            raise ValueError(f"record has schema {body.get('schema')!r}; this version reads schema {SCHEMA}")
+            lacking = ", which has no surface distances" if body.get("schema") in (1, 2) else ""
+            raise ValueError(f"record has schema {body.get('schema')!r}{lacking}; this version reads schema {SCHEMA}")
         try:
             spec = body["spec"]
             record = cls(

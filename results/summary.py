@@ -14,32 +14,40 @@ from typing import Any
 import pandas as pd
 
 from results import metrics
-from results.arms import arm_key, arm_names
-from results.record import CONTROLS, Status, TrialResult, TrialSpec
+from results.arms import Arm, arm_key, arm_names, differing, fits, variants
+from results.record import CONTROLS, CaseScore, Status, TrialResult, TrialSpec
 from results.store import atomic_write
 
 METRICS = tuple(metrics.METRICS)
 _COUNTS = ("tp", "fp", "fn", "tn")
+_DISTANCES = ("nsd", "hd95", "diagonal")
 _TRIAL = ("task", "modality", "backbone", "control", "layer", "weights", "seed", "fold", "fraction")
 
 #: The columns of `results.csv` and `results.parquet`.
-COLUMNS = (*_TRIAL, "case", "patient", "label", *_COUNTS, *METRICS)
-_TYPES = {"layer": "Int64", "fraction": "float64"} | dict.fromkeys(("seed", "fold", *_COUNTS), "int64")
-_ARM = ["backbone", "control", "layer", "fraction"]
+COLUMNS = (*_TRIAL, "digest", "case", "patient", "label", *_COUNTS, *METRICS, "diagonal")
+_TYPES = {"layer": "Int64"} | dict.fromkeys(("fraction", *_DISTANCES), "float64")
+_TYPES |= dict.fromkeys(("seed", "fold", *_COUNTS), "int64")
 
 
 def long_table(records: Iterable[TrialResult]) -> pd.DataFrame:
-    """A row a complete trial × case × label, with COLUMNS; undefined ratios are missing. Failed trials have no rows."""
+    """A row a complete trial × case × label, with COLUMNS; what is undefined is missing. Failed trials have no rows."""
     rows: list[tuple[Any, ...]] = []
     for record in records:
         if record.status is Status.COMPLETE:
-            trial = tuple(_trial(record.spec, record.task.modality).values())
-            rows += [(*trial, c.case, c.patient, c.label, c.tp, c.fp, c.fn, c.tn) for c in record.cases]
-    frame = pd.DataFrame.from_records(rows, columns=[name for name in COLUMNS if name not in METRICS])
-    text = {name: "str" for name in frame.columns if name not in _TYPES}
-    frame = frame.astype(_TYPES | text)
+            trial = (*_trial(record.spec, record.task.modality).values(), record.spec.digest)
+            rows += [(*trial, *_score(case)) for case in record.cases]
+    names = [*_TRIAL, "digest", "case", "patient", "label", *_COUNTS, *_DISTANCES]
+    frame = pd.DataFrame.from_records(rows, columns=names)
+    frame = frame.astype(_TYPES | {name: "str" for name in names if name not in _TYPES})
+    return with_ratios(frame)
+
+
+def with_ratios(frame: pd.DataFrame) -> pd.DataFrame:
+    """A long table with every ratio computed anew from its counts and distances; columns in the order of COLUMNS."""
     counts = [frame[name].to_numpy() for name in _COUNTS]
-    return frame.assign(**{name: ratio(*counts) for name, ratio in metrics.METRICS.items()})
+    ratios = {name: metric.ratio(*counts) for name, metric in metrics.METRICS.items() if metric.ratio}
+    ratios["hd95_penalised"] = metrics.penalised(frame["hd95"], frame["diagonal"], *counts)
+    return frame.assign(**ratios)[[name for name in COLUMNS if name in frame or name in ratios]]
 
 
 def write_results(run: Path, frame: pd.DataFrame) -> tuple[Path, Path]:
@@ -53,23 +61,44 @@ def write_results(run: Path, frame: pd.DataFrame) -> tuple[Path, Path]:
 
 
 def trial_table(records: Iterable[TrialResult], expected: Iterable[TrialSpec] | None = None) -> pd.DataFrame:
-    """A row a trial that was planned or recorded: its specification, `arm`, `status` and `digest`.
+    """A row a trial that was planned or recorded: its specification, `arm`, `variant`, `settings`, `status`, `digest`.
 
     status is `complete`, `failed` or `missing` (planned, without a record). arm is the name that people read; where a
-    backbone was run at several layers, or with several fractions of the data, the name says which. Rows are in the
-    order in which tables show them: by task, the baseline first.
+    backbone was run at several layers, with several fractions of the data, or with several settings of the model, the
+    name says which; variant is what it says of settings, which `results.arms.Arm` has as JSON. Rows are in the order in
+    which tables show them: by task, the baseline first.
     """
     done = {record.spec.digest: record for record in records}
     modality = {record.task.name: record.task.modality for record in done.values()}
     specs = {spec.digest: spec for spec in expected or ()} | {key: record.spec for key, record in done.items()}
-    names = arm_names(specs.values())
-    rows = [
-        _trial(spec, modality.get(spec.task, "unknown"))
-        | {"arm": names[arm_key(spec)], "digest": digest}
-        | {"status": done[digest].status.value if digest in done else "missing"}
-        for digest, spec in sorted(specs.items(), key=lambda item: _order(item[1]))
-    ]
-    return pd.DataFrame(rows, columns=[*_TRIAL, "arm", "digest", "status"]).astype({"layer": "Int64"})
+    names, told = arm_names(specs.values()), variants(specs.values())
+    rows = []
+    for digest, spec in sorted(specs.items(), key=lambda item: _order(item[1])):
+        arm = arm_key(spec)
+        named = {"arm": names[arm], "variant": told[arm], "settings": arm.settings, "digest": digest}
+        status = done[digest].status.value if digest in done else "missing"
+        rows.append(_trial(spec, modality.get(spec.task, "unknown")) | named | {"status": status})
+    columns = [*_TRIAL, "arm", "variant", "settings", "digest", "status"]
+    return pd.DataFrame(rows, columns=columns).astype({"layer": "Int64"})
+
+
+def described(trials: pd.DataFrame) -> dict[str, Arm]:
+    """Name → the arm itself, in reading order. trials is what `trial_table` gives."""
+    rows = trials.drop_duplicates("arm").set_index("arm").loc[arms(trials)]
+    columns = (rows[name] for name in ("backbone", "control", "layer", "fraction", "settings"))
+    return {
+        str(name): Arm(backbone, control, None if pd.isna(layer) else int(layer), fraction, settings)
+        for name, backbone, control, layer, fraction, settings in zip(rows.index, *columns, strict=True)
+    }
+
+
+def controls_of(trials: pd.DataFrame, control: str) -> dict[str, str]:
+    """Arm → the arm that is its own control of this kind (`none`: its baseline); without those that have none."""
+    found = described(trials)
+    named = differing(found.values())
+    others = {name: arm for name, arm in found.items() if arm.control == control}
+    pairs = {name: [other for other, its in others.items() if fits(arm, its, named)] for name, arm in found.items()}
+    return {name: rivals[0] for name, rivals in pairs.items() if rivals and found[name].control != control}
 
 
 def arms(trials: pd.DataFrame) -> list[str]:
@@ -83,16 +112,14 @@ def case_scores(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     trials is what `trial_table` gives. ValueError where two trials differ in nothing that the tables show: their
     settings differ, and their mean would be a mixture.
     """
-    once = ["task", *_ARM, "seed", "fold", "case", "label"]
-    twice = frame[frame.duplicated(once)]
+    named = frame.assign(arm=frame["digest"].map(trials.set_index("digest")["arm"]))
+    twice = named[named.duplicated(["task", "arm", "seed", "fold", "case", "label"])]
     if len(twice):
         row = twice.iloc[0]
         raise ValueError(
             f"two complete trials of task {row.task}, backbone {row.backbone} ({row.control}), seed {row.seed}, fold "
             f"{row.fold}: their other settings differ; keep runs with different settings in different folders"
         )
-    arms = trials.drop_duplicates(_ARM)[[*_ARM, "arm"]]
-    named = frame.merge(arms, on=_ARM, how="left", validate="many_to_one")
     keys = ["task", "modality", "arm", "control", "fraction", "label", "case"]
     return named.groupby(keys, sort=False, as_index=False)[list(METRICS)].mean()
 
@@ -110,7 +137,7 @@ def by_task(scores: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
         [
             _average(scores).add_suffix("_mean"),
             per_case.groupby(keys, sort=False).std(ddof=1).add_suffix("_sd"),
-            _average(_differences(scores)).add_suffix("_difference"),
+            _average(_differences(scores, trials)).add_suffix("_difference"),
             scores.groupby(keys, sort=False)["case"].nunique().rename("cases"),
         ],
         axis=1,
@@ -167,17 +194,23 @@ def _average(scores: pd.DataFrame) -> pd.DataFrame:
     return per_label.groupby(["task", "arm"], sort=False).mean()
 
 
-def _differences(scores: pd.DataFrame) -> pd.DataFrame:
-    """Every other arm's scores minus the baseline's, on the same task, fraction, case and label."""
-    keys = ["task", "fraction", "case", "label"]
-    baseline = scores[scores["control"] == "none"].groupby(keys, as_index=False)[list(METRICS)].mean()
-    pairs = scores[scores["control"] != "none"].merge(baseline, on=keys, suffixes=("", "_none"))
+def _differences(scores: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Every other arm's scores minus those of its baseline, on the same task, case and label."""
+    keys = ["task", "against", "case", "label"]
+    rivals = scores.assign(against=scores["arm"].map(controls_of(trials, "none"))).dropna(subset=["against"])
+    baseline = scores[scores["control"] == "none"].rename(columns={"arm": "against"})[[*keys, *METRICS]]
+    pairs = rivals.merge(baseline, on=keys, suffixes=("", "_none"))
     return pairs.assign(**{name: pairs[name] - pairs[f"{name}_none"] for name in METRICS})
 
 
 def _kind(control: str) -> int:
     """The baseline comes first, and the reference models after the backbones."""
     return {"none": 0, "reference": 2}.get(control, 1)
+
+
+def _score(c: CaseScore) -> tuple[Any, ...]:
+    """One row's part; written out, because `dataclasses.astuple` takes ten times as long."""
+    return (c.case, c.patient, c.label, c.tp, c.fp, c.fn, c.tn, c.nsd, c.hd95, c.diagonal)
 
 
 def _trial(spec: TrialSpec, modality: str) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def report(runs: tuple[Path, ...], to: Path | None, pdf: bool) -> None:
 def compare(run_a: Path, run_b: Path, metric: str) -> None:
     """Compare two runs: each arm and task that both have, on the cases that both scored.
 
-    B - A is the difference of the means over these cases. Through a pipe: one row a line, tabs between its cells.
+    B - A is the difference of the means over these cases, with its 95 % bootstrap interval over cases (over tasks and
+    cases for all tasks). With few cases such intervals are too narrow: of 6 cases they hold the truth 83 times in 100,
+    of 12 cases 88 times. Through a pipe: one row a line, tabs between its cells.
     """
     from bench.reporting import show_comparison
 

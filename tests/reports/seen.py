@@ -70,4 +70,5 @@ def _scores(guess, reference, labels, case, patient):
     for value, label in enumerate(labels, start=1):
         hit, said, true = int(((guess == value) & (reference == value)).sum()), guess == value, reference == value
         fp, fn = int(said.sum()) - hit, int(true.sum()) - hit
-        yield CaseScore(case, patient, label, hit, fp, fn, guess.size - hit - fp - fn)
+        far = (*fake.distances(hit, fp, fn), fake.DIAGONAL)
+        yield CaseScore(case, patient, label, hit, fp, fn, guess.size - hit - fp - fn, *far)

@@ -13,6 +13,8 @@ from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec, 
 ARMS = (("none", "none"), ("llama3", "stand-in"), ("mistral", "stand-in"))
 REAL_ARMS = (("none", "none"), ("smollm2", "pretrained"), ("smollm2", "random"))
 SHA = "ab" * 32
+#: Of every made-up image, in mm.
+DIAGONAL = 100.0
 PROVENANCE = {
     "started": "2030-01-02T03:04:05",
     "finished": "2030-01-02T03:04:15",
@@ -52,7 +54,17 @@ def spec(task_name: str = "Task01_Fake", backbone: str = "none", control: str = 
 
 
 def score(case: str, label: str = "organ", tp: int = 50, fp: int = 10, fn: int = 20, voxels: int = 1000) -> CaseScore:
-    return CaseScore(case, case.split("_")[0], label, tp, fp, fn, voxels - tp - fp - fn)
+    """A score with these counts; its distances are better where its Dice is, and undefined where the rules say so."""
+    patient, rest = case.split("_")[0], voxels - tp - fp - fn
+    return CaseScore(case, patient, label, tp, fp, fn, rest, *distances(tp, fp, fn), DIAGONAL)
+
+
+def distances(tp: int, fp: int, fn: int) -> tuple[float | None, float | None]:
+    """(nsd, hd95) that go with counts, by the rules for empty masks."""
+    if not tp + fp + fn:
+        return None, None
+    dice = 2 * tp / (2 * tp + fp + fn)
+    return (dice**0.5, 40 * (1 - dice)) if tp + fp and tp + fn else (0.0, None)
 
 
 def complete(spec_: TrialSpec, info: TaskInfo, cases: tuple[CaseScore, ...]) -> TrialResult:

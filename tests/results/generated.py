@@ -75,4 +75,5 @@ def records(
 
 
 def _score(case: str, patient: str, label: int, hit: int) -> CaseScore:
-    return CaseScore(case, patient, f"label{label}", hit, SIZE - hit, SIZE - hit, 10 * SIZE)
+    far = fake.distances(hit, SIZE - hit, SIZE - hit)
+    return CaseScore(case, patient, f"label{label}", hit, SIZE - hit, SIZE - hit, 10 * SIZE, *far, fake.DIAGONAL)

@@ -67,13 +67,18 @@ def _record(spec: TrialSpec, task: TaskInfo, dice_CL: NDArray[np.float64], fold:
     """A complete record whose cases have these Dice: the reference has 1,000 voxels, the prediction as many."""
     hits_CL = np.rint(1000 * dice_CL).astype(int).tolist()
     cases = tuple(
-        CaseScore(f"c{fold}_{i:03d}", f"p{fold}_{i:03d}", label, tp, 1000 - tp, 1000 - tp, _VOXELS - 2000 + tp)
+        _score(f"c{fold}_{i:03d}", f"p{fold}_{i:03d}", label, tp)
         for i, hits in enumerate(hits_CL)
         for label, tp in zip(task.labels, hits, strict=True)
     )
     curve = tuple({"step": 50 * i, "loss": 1 / (1 + i), "dice": 1 - 1 / (1 + i)} for i in range(_EPOCHS))
     made = fake.complete(spec, task, cases)
     return TrialResult(spec, made.status, task, cases, curve, made.provenance, made.cost)
+
+
+def _score(case: str, patient: str, label: str, tp: int) -> CaseScore:
+    far = fake.distances(tp, 1000 - tp, 1000 - tp)
+    return CaseScore(case, patient, label, tp, 1000 - tp, 1000 - tp, _VOXELS - 2000 + tp, *far, fake.DIAGONAL)
 
 
 def write(run: Path, size: Size) -> Path:

@@ -31,7 +31,7 @@ def run(tmp_path):
 def test_scores_are_the_long_table_with_arm_and_digest(run):
     scores = results.load(run).scores
     records = {record.spec.digest: record for record in store.read(run)}
-    assert list(scores.columns) == [*summary.COLUMNS, "arm", "digest"] and len(scores) == 11 * 2 * 2
+    assert list(scores.columns) == [*summary.COLUMNS, "arm"] and len(scores) == 11 * 2 * 2
     for row in scores.itertuples():
         record = records[row.digest]
         case = next(one for one in record.cases if (one.case, one.label) == (row.case, row.label))

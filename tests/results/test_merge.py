@@ -91,7 +91,7 @@ def test_of_two_failures_the_first_counts(tmp_path):
     [
         ({"train": {"epochs": 9}}, "train.epochs (3, 9)"),
         ({"data_digest": "other"}, "data_digest ('data00', 'other')"),
-        ({"model": {"width": 8}}, "model.width (None, 8)"),
+        ({"block": {"architecture": "other"}}, "block.architecture (None, 'other')"),
     ],
 )
 def test_trials_that_no_table_could_tell_apart_are_refused(tmp_path, change, words):
@@ -112,6 +112,16 @@ def test_merging_again_brings_what_is_new_and_a_retry(tmp_path):
     fake.write_run(runs[0], [made[0], made[2]])
     merge(runs, tmp_path / "all")
     assert len(store.read(tmp_path / "all")) == 3 == len(store.completed(tmp_path / "all"))
+
+
+def test_variants_of_the_segmenter_are_arms_and_come_together(tmp_path):
+    record = fake.records(1)[0]
+    other = replace(record, spec=replace(record.spec, model={"attention": "global"}))
+    merge(runs_of(tmp_path, [record], [other]), tmp_path / "all")
+    assert {one.spec.digest for one in store.read(tmp_path / "all")} == {record.spec.digest, other.spec.digest}
+    third = replace(other, spec=replace(other.spec, train={"epochs": 9}))
+    with pytest.raises(store.RecordError, match=r"train.epochs \(3, 9\)"):
+        merge(runs_of(tmp_path / "more", [record], [third]), tmp_path / "mixed")
 
 
 @pytest.mark.parametrize("lost", ["not there", "failed there"])

@@ -32,8 +32,9 @@ NONE, SMOL = ("none", "none"), ("smollm2", "pretrained")
 def test_long_table_has_exactly_the_columns_and_one_row_a_score(tmp_path):
     records = [*fake.records(2), fake.failure(fake.spec("Task09_Fake"), fake.task("Task09_Fake"))]
     frame = summary.long_table(records)
-    wanted = "task modality backbone control layer weights seed fold fraction case patient label tp fp fn tn "
-    assert list(frame.columns) == (wanted + "dice jaccard precision accuracy").split()
+    wanted = "task modality backbone control layer weights seed fold fraction digest case patient label tp fp fn tn "
+    ratios = "dice jaccard precision recall specificity accuracy balanced_accuracy nsd hd95 hd95_penalised diagonal"
+    assert list(frame.columns) == (wanted + ratios).split()
     assert len(frame) == 2 * 3 * 2 * 2 and "Task09_Fake" not in set(frame["task"])
     assert set(frame["weights"]) == {"none", "stand-in, random"}
     assert (frame[["tp", "fp", "fn", "tn"]].sum(axis=1) == 1000).all()
@@ -45,7 +46,7 @@ def test_long_table_has_exactly_the_columns_and_one_row_a_score(tmp_path):
 def test_undefined_is_empty_in_the_csv(tmp_path):
     record = fake.complete(fake.spec(), fake.task(), (fake.score("p0_a", tp=0, fp=0, fn=0),))
     csv, _ = summary.write_results(tmp_path, summary.long_table([record]))
-    assert csv.read_text().splitlines()[1].endswith(",0,0,0,1000,,,,1.0")
+    assert csv.read_text().splitlines()[1].endswith(",0,0,0,1000,,,,,1.0,1.0,,,,,100.0")
 
 
 def test_averages_by_hand():
