@@ -188,7 +188,7 @@ def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Repor
     preview, scores = Preview(), []
     for done, case in enumerate(held_out, start=1):
         probability = predict(model, case.image(), window, job.spec.data["overlap"], classes)
-        prediction = to_native(probability.numpy(), case)
+        prediction = to_native(probability, case.grid)
         volume = read_case(case.case)
         scores += count(prediction, volume.label, job.info.labels, case.id, case.patient)
         preview.add(case.id, volume, prediction)
