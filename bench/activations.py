@@ -18,11 +18,10 @@ are rounded to a 255th of the map's largest, so that files stay small. `mvl.obse
 from __future__ import annotations
 
 import io
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,12 +29,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.data.folder import read_case
-from bench.data.grid import ras_order, resample_linear, to_ras
+from bench.data.grid import Grid, ras_order, resample_linear, to_ras
 from bench.data.volumes import PreparedCase
-from bench.evaluate import corners, gaussian
 from bench.preview import block_mean, chosen_slice, slice_steps, upright
-from mvl.config import Size3
-from mvl.observe import Seen, can_observe, observed
+from bench.windows import blend
+from mvl.config import SegmenterConfig, Size3
+from mvl.observe import can_observe, observed
 from results.store import atomic_write
 
 Floats = NDArray[np.float32]
@@ -50,47 +49,33 @@ class Look:
     amplification: Floats
 
 
-@dataclass
-class _Blend:
-    """Windows added up."""
-
-    shape: tuple[int, ...]
-    maps: dict[str, Tensor] = field(default_factory=dict)
-    numbers: dict[str, list[list[float]]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, seen: Seen, at: tuple[slice, ...], weight_XYZ: Tensor, patch: Size3) -> None:
-        for stage, energy_BUVW in seen.energy.items():
-            voxels = energy_BUVW[0].cpu()
-            for axis, side in enumerate(patch):
-                voxels = voxels.repeat_interleave(side, axis)
-            x, y, z = weight_XYZ.shape
-            total = self.maps.setdefault(stage, torch.zeros(self.shape))
-            total[at] += voxels[:x, :y, :z] * weight_XYZ
-        self.numbers["entropy"].append(list(seen.entropy))
-        self.numbers["amplification"].append(list(seen.amplification))
-
-    def mean(self, name: str) -> Floats:
-        return np.mean(self.numbers[name], axis=0).astype(np.float32)
-
-
 @torch.no_grad()
-def look(model: nn.Module, image_CXYZ: NDArray[np.float32], window: Size3, overlap: float) -> Look:
+def look(model: nn.Module, image_CXYZ: Floats, window: Size3, overlap: float) -> Look:
     """One prepared image through a Segmenter, window by window, each of them looked at."""
-    where, patch = next(model.parameters()).device, model.config.patch  # type: ignore[union-attr]
-    size = image_CXYZ.shape[1:]
-    short = [max(0, width - side) for side, width in zip(size, window, strict=True)]
-    padded = np.pad(np.asarray(image_CXYZ, np.float32), [(0, 0), *((0, missing) for missing in short)])
-    blend, weight_XYZ, norm = _Blend(padded.shape[1:]), gaussian(window), torch.zeros(padded.shape[1:])
+    where, patch = next(model.parameters()).device, cast(SegmenterConfig, model.config).patch
+    stages: list[str] = []
+    numbers: list[tuple[list[float], list[float]]] = []
     model.eval()
     with observed(model) as seen:
-        for corner in corners(padded.shape[1:], window, overlap):
-            at = tuple(slice(first, first + side) for first, side in zip(corner, window, strict=True))
-            model(torch.from_numpy(np.ascontiguousarray(padded[(slice(None), *at)]))[None].to(where))
-            blend.add(seen, at, weight_XYZ, patch)  # type: ignore[arg-type]
-            norm[at] += weight_XYZ
-    x, y, z = size
-    maps = {stage: (total / norm)[:x, :y, :z].numpy() for stage, total in blend.maps.items()}
-    return Look(maps, blend.mean("entropy"), blend.mean("amplification"))
+
+        def energies(image_BCXYZ: Tensor) -> Tensor:
+            """(B, stages, X, Y, Z), and what else was seen is noted."""
+            model(image_BCXYZ.to(where))
+            stages[:] = seen.energy
+            numbers.append((list(seen.entropy), list(seen.amplification)))
+            return torch.stack([_to_voxels(energy, patch, window) for energy in seen.energy.values()], dim=1)
+
+        blended = blend(energies, image_CXYZ, window, overlap).cpu().numpy()
+    entropy, amplification = (np.mean(values, axis=0).astype(np.float32) for values in zip(*numbers, strict=True))
+    return Look(dict(zip(stages, blended, strict=True)), entropy, amplification)
+
+
+def _to_voxels(energy_BUVW: Tensor, patch: Size3, window: Size3) -> Tensor:
+    """Each token's value over the voxels of its patch, (B, X, Y, Z); what the model had padded is cut off."""
+    for axis, side in enumerate(patch, start=1):
+        energy_BUVW = energy_BUVW.repeat_interleave(side, axis)
+    x, y, z = window
+    return energy_BUVW[:, :x, :y, :z]
 
 
 def keep(path: Path, model: nn.Module, cases: Sequence[PreparedCase], overlap: float) -> bool:
@@ -99,10 +84,10 @@ def keep(path: Path, model: nn.Module, cases: Sequence[PreparedCase], overlap: f
         return False
     arrays: dict[str, NDArray[Any]] = {"cases": np.array([case.id for case in cases])}
     for number, case in enumerate(cases):
-        found = look(model, case.image(), model.config.image, overlap)  # type: ignore[union-attr, arg-type]
+        found = look(model, case.image(), cast(SegmenterConfig, model.config).image, overlap)
         label = read_case(case.case).label
         for stage, energy_XYZ in found.maps.items():
-            arrays[f"{stage}_{number}"] = _rounded(on_slice(energy_XYZ, case, label))
+            arrays[f"{stage}_{number}"] = _rounded(on_slice(energy_XYZ, case.grid, label))
         arrays[f"entropy_{number}"] = found.entropy
         arrays[f"amplification_{number}"] = found.amplification
     buffer = io.BytesIO()
@@ -111,14 +96,32 @@ def keep(path: Path, model: nn.Module, cases: Sequence[PreparedCase], overlap: f
     return True
 
 
-def on_slice(values_XYZ: Floats, case: PreparedCase, label_XYZ: NDArray[Any]) -> Floats:
-    """Values on the prepared grid, (H, W) on the slice that the preview shows of a case with this native label."""
-    affine = np.array(case.affine)
+def on_slice(values_XYZ: Floats, grid: Grid, label_XYZ: NDArray[Any]) -> Floats:
+    """Values on the prepared grid, (H, W) on the slice that the preview shows of a case with this native label.
+
+    0 outside the box of the image that was kept.
+    """
+    affine = np.array(grid.affine)
     at = chosen_slice(to_ras(label_XYZ, affine))
-    width, height, depth = (case.native_shape[axis] for axis in ras_order(affine))
-    here = int((at + 0.5) * values_XYZ.shape[2] / depth)
-    plane = resample_linear(values_XYZ[:, :, here : here + 1], (width, height, 1))
+    (left, right), (back, front), (low, high) = _box_in_ras(grid)
+    width, height, _ = (grid.native_shape[axis] for axis in ras_order(affine))
+    plane = np.zeros((width, height, 1), np.float32)
+    if low <= at < high:
+        here = int((at - low + 0.5) * values_XYZ.shape[2] / (high - low))
+        inside = resample_linear(values_XYZ[:, :, here : here + 1], (right - left, front - back, 1))
+        plane[left:right, back:front] = inside
     return upright(block_mean(plane, slice_steps(plane.shape)))
+
+
+def _box_in_ras(grid: Grid) -> list[tuple[int, int]]:
+    kept = np.zeros(grid.native_shape, dtype=bool)
+    kept[grid.inside] = True
+    turned, box = to_ras(kept, np.array(grid.affine)), []
+    for axis in range(3):
+        line = turned.any(tuple(other for other in range(3) if other != axis))
+        first = int(line.argmax())
+        box.append((first, first + int(line.sum())))
+    return box
 
 
 def _rounded(values: Floats) -> Floats:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from bench.activations import look, on_slice
-from bench.data.volumes import PreparedCase
 from bench.study import StudySpec
 from bench.trial import attempt
 from tests.bench.test_trial import SMALL, held_out, jobs_of
@@ -85,7 +84,7 @@ def test_a_tokens_energy_lies_over_its_patch():
 def test_the_slice_is_turned_as_the_preview_turns_it():
     """A flipped and permuted native grid: the strong corner of the map lies over the strong corner of the image."""
     from bench.data.folder import Volume
-    from bench.data.grid import from_ras
+    from bench.data.grid import Grid, from_ras, to_ras
     from bench.preview import Preview
 
     ras = np.zeros((8, 6, 5), np.float32)
@@ -95,6 +94,8 @@ def test_the_slice_is_turned_as_the_preview_turns_it():
     label = (native > 0).astype(np.uint8)
     preview = Preview()
     preview.add("a", Volume(native[None], label, affine, (1.0, 1.0, 2.0)), label)
-    case = PreparedCase(None, None, None, None, ras.shape, native.shape, tuple(map(tuple, affine)))
-    energy = on_slice(ras, case, label)
-    np.testing.assert_array_equal(energy > 0.5, preview.arrays["reference_0"] > 0)
+    for box in (((0, 5), (0, 8), (0, 6)), ((2, 5), (0, 6), (0, 3))):
+        grid = Grid(native.shape, tuple(map(tuple, affine)), box, ras.shape)
+        kept = to_ras(native[grid.inside], affine)
+        energy = on_slice(kept, grid, label)
+        np.testing.assert_array_equal(energy > 0.5, preview.arrays["reference_0"] > 0)
