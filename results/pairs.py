@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from results import summary
+from results import metrics, summary
 
 Floats = NDArray[np.float64]
 
@@ -122,6 +122,12 @@ def by_seed(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> pd.DataFr
     named = frame.assign(arm=frame["digest"].map(trials.set_index("digest")["arm"]))
     scores = named.groupby(["task", "arm", "seed", "case"], sort=False, as_index=False)[metric].mean()
     return scores.dropna(subset=[metric])
+
+
+def direction(metric: str) -> int:
+    """1 where more of a metric is better, −1 where less is. ValueError for an unknown metric."""
+    check_metric(metric)
+    return 1 if metrics.METRICS[metric].higher_is_better else -1
 
 
 def check_metric(metric: str) -> None:

@@ -1,6 +1,6 @@
 """Arms over tasks: mean ranks with intervals, where differences are significant, and whether seeds agree.
 
-Rank 1 is best; equal scores share the mean of their ranks. Arms are ranked on the cases, and over the tasks, of which
+Rank 1 is best, whether that is the most of a metric or the least; equal scores share the mean of their ranks. Arms are ranked on the cases, and over the tasks, of which
 every one of them has a score: an arm that failed somewhere shrinks what all are ranked on, and the counts say so.
 """
 
@@ -30,11 +30,12 @@ def ranks(
     tasks: over how many tasks. mean_rank: of the arm's mean score in each. low, high: the middle 95 % of the mean
     rank in a bootstrap that draws tasks and then cases (patients) within each. Missing where no task has every arm.
     """
+    better = pairs.direction(metric)
     tables = list(pairs.task_scores(frame, trials, metric))
     arms = pairs.named_arms(trials)
     arms = arms[arms["arm"].isin({arm for table in tables for arm in table.arms})]
     names = list(arms["arm"])
-    scored = (table.scores(names) for table in tables if set(names) <= set(table.arms))
+    scored = (better * table.scores(names) for table in tables if set(names) <= set(table.arms))
     complete = (scores_UA[~np.isnan(scores_UA).any(axis=1)].T for scores_UA in scored)
     tasks = [scores_AU for scores_AU in complete if scores_AU.shape[1]]
     middle, ends = np.full(len(names), np.nan), np.full((len(names), 2), np.nan)
@@ -47,12 +48,12 @@ def ranks(
     return found.sort_values("mean_rank", kind="stable").reset_index(drop=True)
 
 
-def significance_map(comparisons: pd.DataFrame, question: str = "baseline") -> pd.DataFrame:
+def significance_map(comparisons: pd.DataFrame, question: str = "baseline", metric: str = "dice") -> pd.DataFrame:
     """Tasks as rows, arms as columns, `results.verdicts.Answer` as values; missing where it was not planned.
 
-    comparisons: of `results.statistics`. yes: better than what the question compares with; no: worse.
+    comparisons: of `results.statistics`, in this metric. yes: better than what the question compares with; no: worse.
     """
-    rows = answered(comparisons[comparisons["question"] == question])
+    rows = answered(comparisons[comparisons["question"] == question], metric)
     table = rows.pivot(index="task", columns="arm", values="answer")
     return table.reindex(index=pd.unique(rows["task"]), columns=pd.unique(rows["arm"]))
 
@@ -65,6 +66,7 @@ def stability(frame: pd.DataFrame, trials: pd.DataFrame, metric: str = "dice") -
     have every arm. Seeds are compared on the cases that all arms have in both.
     """
     scores = pairs.by_seed(frame, trials, metric)
+    scores = scores.assign(**{metric: pairs.direction(metric) * scores[metric]})
     cases = scores.pivot(index=["task", "case"], columns=["seed", "arm"], values=metric)
     rows, everywhere = [], []
     for a, b in combinations(sorted(scores["seed"].unique()), 2):

@@ -90,8 +90,15 @@ def means(
     tasks, where they are the units). seed_sd: over seeds of the arm's mean in a task, on the cases that every seed has;
     missing with one seed, and over tasks. seeds: how many.
     """
-    samples = list(_arm_scores(frame, trials, metric))
-    scopes = _scopes(samples, ("arm",))
+    return means_of_each(frame, trials, (metric,), draws, seed).drop(columns="metric")
+
+
+def means_of_each(
+    frame: pd.DataFrame, trials: pd.DataFrame, metrics: Sequence[str], draws: int = 10_000, seed: int = 0
+) -> pd.DataFrame:
+    """The rows of `means` of several metrics at once, with a column `metric`; they share what is drawn."""
+    samples = [sample for metric in metrics for sample in _arm_scores(frame, trials, metric)]
+    scopes = _scopes(samples, ("metric", "arm"))
     merged = [_merged(scope) for scope in scopes]
     intervals = [
         mean_intervals([sample.values for sample in samples], draws, seed),
@@ -99,7 +106,9 @@ def means(
     ]
     rows = _middles([*samples, *merged], np.concatenate(intervals))
     rows["case_sd"] = spread([sample.values for sample in (*samples, *merged)])
-    return rows.merge(_seed_spread(frame, trials, metric), on=["task", "arm"], how="left")[list(MEANS)]
+    rows["metric"] = pd.Series([sample.words["metric"] for sample in (*samples, *merged)], dtype="str")
+    seeds = pd.concat([_seed_spread(frame, trials, metric).assign(metric=metric) for metric in metrics])
+    return rows.merge(seeds, on=["metric", "task", "arm"], how="left")[["metric", *MEANS]]
 
 
 def _differences(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Iterator[_Sample]:
@@ -131,7 +140,7 @@ def _arm_scores(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Itera
     for table in pairs.task_scores(frame, trials, metric):
         rows = [row for row in arms if row["arm"] in table.arms]
         for row, values in zip(rows, table.scores([row["arm"] for row in rows]).T, strict=True):
-            words = {"task": table.task, "modality": table.modality, **row, "unit": table.unit}
+            words = {"task": table.task, "modality": table.modality, "metric": metric, **row, "unit": table.unit}
             yield _Sample(words, values[~np.isnan(values)])
 
 

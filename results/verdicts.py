@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.pairs import SUBJECTS
+from results.pairs import SUBJECTS, direction
 from results.significance import ALPHA
 from results.statistics import ALL, NOT_RUN
 
@@ -46,24 +46,28 @@ class Verdict(StrEnum):
     BARRED = "no verdict"
 
 
-def answer(comparison: Any) -> Answer:
-    """The answer of a row of `results.statistics.comparisons` or `over_tasks`. NO: the arm is worse."""
+def answer(comparison: Any, metric: str = "dice") -> Answer:
+    """The answer of a row of `results.statistics.comparisons` or `over_tasks`. NO: the arm is worse.
+
+    Worse is less of a metric, or more of one of which less is better, such as a distance.
+    """
     if comparison.n == 0 and NOT_RUN in comparison.note:
         return Answer.NOT_RUN
     if pd.isna(comparison.p_holm):
         return Answer.TOO_FEW
     if comparison.p_holm >= ALPHA or comparison.low <= 0 <= comparison.high:
         return Answer.NOT_SHOWN
-    return Answer.YES if comparison.low > 0 else Answer.NO
+    more = comparison.low > 0
+    return Answer.YES if more == (direction(metric) > 0) else Answer.NO
 
 
-def answered(comparisons: pd.DataFrame) -> pd.DataFrame:
-    """The same rows with a column `answer`: the text of an Answer, to which it is equal."""
-    answers = [answer(row).value for row in comparisons.itertuples(index=False)]
+def answered(comparisons: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
+    """The same rows with a column `answer`: the text of an Answer, to which it is equal. metric is what they are of."""
+    answers = [answer(row, metric).value for row in comparisons.itertuples(index=False)]
     return comparisons.assign(answer=pd.Series(answers, index=comparisons.index, dtype="str"))
 
 
-def verdicts(comparisons: pd.DataFrame, phantom: Iterable[str] = ()) -> pd.DataFrame:
+def verdicts(comparisons: pd.DataFrame, phantom: Iterable[str] = (), metric: str = "dice") -> pd.DataFrame:
     """A row a scope × arm that carries a pre-trained block or stands in for one, with COLUMNS.
 
     comparisons: rows of `comparisons`, of `over_tasks`, or of both together; a scope is a task, or task `all` of a
@@ -75,7 +79,7 @@ def verdicts(comparisons: pd.DataFrame, phantom: Iterable[str] = ()) -> pd.DataF
     scope = ["task", "modality", "arm", "backbone", "control"]
     subjects = comparisons[comparisons["control"].isin(SUBJECTS)]
     rows = []
-    for key, group in answered(subjects).groupby(scope, sort=False):
+    for key, group in answered(subjects, metric).groupby(scope, sort=False):
         found = dict(zip(group["question"], map(Answer, group["answer"]), strict=True))
         answers = {question: found.get(question, Answer.NOT_RUN) for question in ASKED}
         words = dict(zip(scope, key, strict=True))

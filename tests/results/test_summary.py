@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from results import summary
 from tests.results import fake
@@ -46,7 +48,7 @@ def test_long_table_has_exactly_the_columns_and_one_row_a_score(tmp_path):
 def test_undefined_is_empty_in_the_csv(tmp_path):
     record = fake.complete(fake.spec(), fake.task(), (fake.score("p0_a", tp=0, fp=0, fn=0),))
     csv, _ = summary.write_results(tmp_path, summary.long_table([record]))
-    assert csv.read_text().splitlines()[1].endswith(",0,0,0,1000,,,,,1.0,1.0,,,,,100.0")
+    assert csv.read_text().splitlines()[1].endswith(",0,0,0,1000,,,,,1,1,,,,,100")
 
 
 def test_averages_by_hand():
@@ -126,3 +128,10 @@ def test_reading_order_of_arms():
     records = fake.records(1, (("smollm2", "random"), ("gpt2", "stand-in"), ("smollm2", "pretrained"), NONE))
     order = ["none", "gpt2 (stand-in, random)", "smollm2", "smollm2 (random twin)"]
     assert summary.arms(summary.trial_table(records)) == order
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8).filter(str.strip))
+def test_any_text_comes_back_from_the_csv(tmp_path_factory, label):
+    record = fake.complete(fake.spec(), fake.task(), (fake.score("p0_a", label), fake.score("p1_b", "organ")))
+    csv, _ = summary.write_results(tmp_path_factory.mktemp("csv"), frame := summary.long_table([record]))
+    assert pd.read_csv(csv, keep_default_na=False, dtype=str)["label"].tolist() == frame["label"].tolist()

@@ -1,0 +1,1 @@
+"""Figures. Every function gives a free-standing matplotlib Figure, or None where there is nothing to draw."""
