@@ -27,6 +27,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
     for name, folder in ground.folders.items():
         task = folder.spec
         sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
+        data = settings["data"] | {"tolerance": settings["data"]["tolerance"] or task.tolerance}
         for fold, fraction, split in make_splits(folder.cases, study.folds, study.fractions):
             for seed in study.seeds:
                 for arm in ground.arms:
@@ -43,7 +44,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
                         data_digest=ground.digests[name],
                         train=settings["train"],
                         model=_lists(arm.model(settings) | sizes),
-                        data=settings["data"],
+                        data=data,
                         block=arm.settings(settings["block"]),
                     )
                     jobs.append(_job(study, ground, arm, spec, _info(ground, name, split)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -93,12 +94,14 @@ class DataSettings:
     overlap is that of neighbouring windows at prediction, as a share of the window. window, "low,high" in Hounsfield
     units, takes the place of the percentiles by which CT is clipped: with very few patients those mislead. anisotropy:
     where a voxel is more than this many times as thick as it is wide, slices are not interpolated; 0: always.
+    tolerance is that of NSD in mm; 0 is the task's own, and a trial's record holds which it was.
     """
 
     max_voxels: int = 0
     overlap: float = 0.5
     window: str = ""
     anisotropy: float = 3.0
+    tolerance: float = 0.0
 
     @property
     def hounsfield(self) -> tuple[float, float] | None:
@@ -113,6 +116,8 @@ class DataSettings:
             raise ValueError(f"data.max_voxels: {self.max_voxels!r} is below 0")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"data.overlap: {self.overlap!r} is outside [0, 1)")
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"data.tolerance: {self.tolerance!r} is no distance in mm; 0 is the task's own")
         if self.anisotropy and self.anisotropy < 1:
             raise ValueError(f"data.anisotropy: {self.anisotropy!r} is below 1; 0 always interpolates")
         try:

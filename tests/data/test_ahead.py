@@ -100,7 +100,7 @@ from pathlib import Path
 from bench.data.folder import Case
 from bench.data.preparation import Preparation
 from bench.data.volumes import prepare_case
-case = Case("a", Path(sys.argv[1]), Path(sys.argv[2]), "a")
+case = Case("a", (Path(sys.argv[1]),), Path(sys.argv[2]), "a")
 peak = lambda: next(int(l.split()[1]) for l in open("/proc/self/status") if l.startswith("VmHWM")) * 1024
 before = peak()
 prepare_case(case, Preparation((1.0, 1.0, 1.0)))
@@ -129,6 +129,6 @@ def test_the_estimate_of_memory_holds(tmp_path: Path, kind: type, channels: int,
     )
     before, peak = map(int, done.stdout.split())
     prepared = int(np.prod(shape[:3])) * (4 * channels + 1)
-    estimate = _memory(Case("a", tmp_path / "i.nii.gz", tmp_path / "l.nii.gz", "a")) + 2 * prepared
+    estimate = _memory(Case("a", (tmp_path / "i.nii.gz",), tmp_path / "l.nii.gz", "a")) + 2 * prepared
     assert before < ahead._PROCESS
     assert peak - before <= estimate <= 3 * (peak - before)

@@ -193,7 +193,7 @@ def test_channels_of_a_case_share_their_grid(tmp_path: Path, make_task: Make, ch
     nib.save(nib.Nifti1Image(*change(np.asarray(image.dataobj), image.affine)), path)
     task = open_task(tmp_path, folder.name)
     (problem,) = check_task(task).problems
-    assert re.search(words, problem) and "tiny_1_0000.nii.gz" in problem
+    assert re.search(words, problem) and "tiny_1_0001.nii.gz" in problem and "first channel's" in problem
     with pytest.raises(DataError, match=words):
         read_case(task.cases[1])
 
