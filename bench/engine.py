@@ -63,6 +63,8 @@ def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int 
         config=_config(train, workers, zero_stage),
         dist_init_required=False,
     )
+    # A lone worker's gradients are its own: copying them into one buffer and back for an all-reduce changes nothing.
+    engine.enable_backward_allreduce = workers > 1 or zero_stage > 0
     return engine
 
 

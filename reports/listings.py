@@ -84,6 +84,7 @@ def cost_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table:
                 "Trials": len(costs),
                 "Trainable parameters": span(_values(costs, "trainable_parameters")),
                 "Frozen parameters": span(_values(costs, "frozen_parameters")),
+                "Steps": span(_values(costs, "steps")) if _values(costs, "steps") else UNKNOWN,
                 "Seconds a step": _number(costs, "seconds_a_step", "median", ".3f"),
                 "Peak memory (MiB)": _number(costs, "peak_memory_bytes", "max", ",.0f", 2**-20),
                 "Training (s)": _number(costs, "train_seconds", "sum", ",.1f"),
@@ -91,7 +92,7 @@ def cost_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table:
             }
         )
     caption = (
-        "Cost of each arm over its complete trials: parameters (a range where tasks differ), median seconds a step, "
+        "Cost of each arm over its complete trials: parameters and steps (ranges where trials differ), median seconds a step, "
         "the greatest peak memory of a trial's process, and the sums of training and scoring time."
     )
     frame = pd.DataFrame(rows)
