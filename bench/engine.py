@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import nn
 
 from bench.presets import TrainSettings
+from bench.schedule import make_optimizer
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -48,17 +48,16 @@ def join() -> tuple[int, int]:
 
 
 def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int = 0) -> Any:
-    """A DeepSpeed engine around the model, with AdamW over what is trainable; `set_rate` gives it its learning rate.
+    """A DeepSpeed engine around the model, with an optimizer over what is trainable; `set_rate` gives it its rate.
 
     ValueError if the global batch cannot be divided among the workers.
     """
     if train.batch % workers:
         raise ValueError(f"--workers-per-trial {workers} does not divide train.batch {train.batch}")
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay, fused=True)
     engine, *_ = deepspeed.initialize(
         model=model.to(device()),
-        optimizer=optimizer,
+        optimizer=make_optimizer(trainable, train),
         model_parameters=trainable,
         config=_config(train, workers, zero_stage),
         dist_init_required=False,
@@ -66,14 +65,6 @@ def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int 
     # A lone worker's gradients are its own: copying them into one buffer and back for an all-reduce changes nothing.
     engine.enable_backward_allreduce = workers > 1 or zero_stage > 0
     return engine
-
-
-def rate(progress: float, train: TrainSettings) -> float:
-    """The learning rate as a share of the peak, from the share of the budget that is spent: warm-up, cosine to zero."""
-    progress = min(progress, 1.0)  # a last step may end after its time
-    if progress < train.warmup:
-        return progress / train.warmup
-    return 0.5 * (1 + math.cos(math.pi * (progress - train.warmup) / max(1e-9, 1 - train.warmup)))
 
 
 def set_rate(engine: Any, rate: float) -> None:
@@ -89,6 +80,15 @@ def agreed(value: float) -> float:
     box = torch.tensor([value], dtype=torch.float64, device=device())
     dist.broadcast(box, src=0)
     return box.item()
+
+
+def mean(value: float) -> float:
+    """The mean over all ranks, on every rank: they must change the learning rate together."""
+    if dist.get_world_size() == 1:
+        return value
+    box = torch.tensor([value], dtype=torch.float64, device=device())
+    dist.all_reduce(box)
+    return box.item() / dist.get_world_size()
 
 
 def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, Any]:

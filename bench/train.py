@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from bench.data.crops import CropSampler
-from bench.engine import agreed, rate, set_rate
+from bench.engine import agreed, mean, set_rate
 from bench.presets import TrainSettings
+from bench.schedule import Schedule
 from mvl.loss import batch_dice, dice_ce_loss
 
 #: Called after each epoch with its entry of the learning curve and the share of the budget that is spent.
@@ -38,7 +39,7 @@ def train(
     finite.
     """
     engine.train()
-    clock, spent = start_clock(settings), 0.0
+    clock, spent, schedule = start_clock(settings), 0.0, Schedule(settings)
     curve, epoch = list[dict[str, Any]](), _Epoch()
     for step, (image_BCXYZ, label_BXYZ) in enumerate(_batches(engine, sampler, settings, rank, workers), start=1):
         logits_BKXYZ = engine(image_BCXYZ)
@@ -46,13 +47,14 @@ def train(
         if not math.isfinite(value := loss.item()):
             raise Diverged(f"the loss is {value} at step {step}, {spent:.0%} on; a lower --set train.lr may help")
         engine.backward(loss)
-        set_rate(engine, settings.lr * rate(clock(step - 0.5), settings))
+        set_rate(engine, settings.lr * schedule.rate(clock(step - 0.5)))
         engine.step()
         epoch.add(value, *batch_dice(logits_BKXYZ, label_BXYZ))
         before, spent = spent, clock(step)
         if spent >= 1 or _part(spent, settings) > _part(before, settings):
             curve.append(epoch.entry(step))
             on_epoch(curve[-1], min(1.0, spent))
+            schedule.epoch_ended(mean(curve[-1]["loss"]))
             epoch = _Epoch()
         if spent >= 1:
             break

@@ -16,6 +16,7 @@ CHOICES = {
     "placement": ("after", "middle", "before", "before+middle", "before+after", "middle+after"),
 }
 
+#: The least value of each setting that counts something.
 LEAST = {**dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width"), 1), "mapper_lora": 0}
 
 
@@ -53,19 +54,21 @@ class SegmenterConfig:
             object.__setattr__(self, name, tuple(int(side) for side in getattr(self, name)))
             if len(getattr(self, name)) != 3 or min(getattr(self, name)) < 1:
                 raise ValueError(f"model.{name}: {getattr(self, name)!r} is not three positive whole numbers")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
-        for name, least in {
-            **dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width"), 1),
-            "mapper_lora": 0,
-        }.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
+        self._check_values()
         if self.classes < 2:
             raise ValueError(f"classes: {self.classes} leaves no foreground; at least 2 are needed")
         if self.width % self.heads:
             raise ValueError(f"model.width: {self.width} is not divisible by model.heads {self.heads}")
+
+    def _check_values(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
+        if int(self.width * self.mlp_ratio) < 1:
+            raise ValueError(f"model.mlp_ratio: {self.mlp_ratio} leaves the MLP no hidden unit")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: {self.dropout} is outside [0, 1)")
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.budget import Budget, parse, words
-from bench.engine import rate
 from bench.presets import PRESETS, TrainSettings, resolve
+from bench.schedule import Schedule
 from bench.study import PHANTOM_STEPS, StudyError, StudySpec, bind, check_bound, load
 from bench.trial import attempt
 from results import store
@@ -93,9 +93,9 @@ def test_a_study_keeps_its_budget_in_its_file(tmp_path):
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_the_rate_rises_through_the_warm_up_and_falls_from_its_end(progress, warmup):
     settings = TrainSettings(warmup=warmup)
-    found = rate(progress, settings)
+    found = Schedule(settings).rate(progress)
     assert 0 <= found <= 1
-    later = rate(min(1.0, progress + 0.01), settings)
+    later = Schedule(settings).rate(min(1.0, progress + 0.01))
     if progress >= warmup:
         assert later <= found + 1e-9
     elif progress + 0.01 < warmup:
@@ -142,7 +142,7 @@ def test_training_by_steps_has_the_rate_of_the_middle_of_each_step():
 
     settings, engine, shares = TrainSettings(steps=10, warmup=0.2, lr=0.5, epochs=4), Plain(), list[float]()
     curve = train(engine, Crops(), settings, 0, 1, lambda entry, share: shares.append(share))
-    assert engine.rates == [0.5 * rate((step + 0.5) / 10, settings) for step in range(10)]
+    assert engine.rates == [0.5 * Schedule(settings).rate((step + 0.5) / 10) for step in range(10)]
     assert [entry["step"] for entry in curve] == [3, 5, 8, 10] and shares == [0.3, 0.5, 0.8, 1.0]
 
 

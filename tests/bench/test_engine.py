@@ -90,12 +90,3 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
     with pytest.raises(ValueError, match="--workers-per-trial 3 does not divide"):
         engine.start(nn.Linear(1, 1), SETTINGS, workers=3)
-
-
-def test_the_rate_warms_up_and_falls_to_zero():
-    from bench.engine import rate
-
-    settings = TrainSettings(steps=100, warmup=0.1)
-    rates = [rate(step / 100, settings) for step in range(111)]
-    assert rates[0] == 0 and rates[5] == pytest.approx(0.5) and max(rates) == rates[10] == 1.0
-    assert rates[10:] == sorted(rates[10:], reverse=True) and rates[100:] == pytest.approx([0.0] * 11)
