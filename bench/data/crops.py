@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -120,7 +121,9 @@ def _cut(path: Path, corner: Sequence[int], size: Shape3) -> np.ndarray:
     slab = max(1, _LOOKED_AT // (array.strides[-3] * (array.shape[0] if array.ndim > 3 else 1)))
     for low in range(first[0], ends[0], slab):
         high = min(low + slab, ends[0])
-        out[(..., slice(low - start, high - start), *place)] = array[(..., slice(low, high), *inner)]
+        target: Any = (..., slice(low - start, high - start), *place)
+        source: Any = (..., slice(low, high), *inner)
+        out[target] = array[source]
         _let_go(array)
     return out
 
