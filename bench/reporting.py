@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 _LONGEST_NAME = 120
 
 
-def write_report(runs: Sequence[Path], to: Path | None = None, pdf: bool = False) -> list[Path]:
+def write_report(runs: Sequence[Path], to: Path | None = None, pdf: bool = False, profile: str = "paper") -> list[Path]:
     """The page of one run, or of several merged into the folder `to`, and with pdf the PDF beside it.
+
+    profile: which metrics its tables of scores show, one of `results.metrics.PROFILES`.
 
     Raises StudyError, RecordError or ReportError before anything is written where the runs cannot be merged, or where
     there is no browser to print with.
@@ -36,7 +38,7 @@ def write_report(runs: Sequence[Path], to: Path | None = None, pdf: bool = False
         printer.browser()
     runs = list(map(require_run, runs))
     run = runs[0] if len(runs) == 1 and to is None else _merged(runs, to or beside(runs))
-    page = write_outputs(run)
+    page = write_outputs(run, profile)
     return [page, printer.write_pdf(page)] if pdf else [page]
 
 

@@ -74,12 +74,11 @@ def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
     return True
 
 
-def write_outputs(run: Path) -> Path:
+def write_outputs(run: Path, profile: str = "paper") -> Path:
     """results.csv, results.parquet and the report of a run folder; returns the page."""
     from reports.build import write_report
 
-    commands = dict.fromkeys(str(record.provenance.get("command", "")) for record in store.read(run))
-    return write_report(run, expected=plan.expected(run), command="\n".join(filter(None, commands)))
+    return write_report(run, expected=plan.expected(run), profile=profile)
 
 
 def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[str], console: Console) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from reports.figures import text, warn
+from reports.figures.look import text, warn
 from reports.previews import Bytes, PreviewError, Slice, preview_path, read_slices
 from reports.shown import choose
 from results.record import CONTROLS
@@ -55,15 +55,15 @@ class TaskCases:
 
 def task_cases(
     runs: Sequence[Path], shown: pd.DataFrame, trials: pd.DataFrame
-) -> tuple[dict[str, TaskCases], list[str]]:
-    """The chosen cases of every task from the run folders, and a sentence for each preview that is not there.
+) -> Iterator[tuple[str, TaskCases, list[str]]]:
+    """Task by task the chosen cases from the run folders, and a sentence for each preview that is not there.
 
     shown is what `shown_trials` gives, trials what `trial_table` gives.
     """
-    made: dict[str, TaskCases] = {}
-    problems: list[str] = []
+    of_task = dict(list(shown.groupby("task", sort=False)))
     for task, planned in trials.groupby("task", sort=False):
-        rows = shown[shown["task"] == task]
+        problems: list[str] = []
+        rows = of_task.get(task, shown.iloc[:0])
         wanted = rows[rows["case"].isin(list(chosen := choose(rows)))]
         scored = set(rows["arm"])
         silent = [arm for arm in planned["arm"].unique() if arm not in scored]
@@ -73,8 +73,7 @@ def task_cases(
             slices[arm], missing = _slices_of(runs, wanted[wanted["arm"] == arm])
             problems += [f"{task}, {arm}: {sentence}" for sentence in missing]
         dice = {(str(arm), str(case)): float(value) for arm, case, value in wanted[["arm", "case", "dice"]].to_numpy()}
-        made[str(task)] = TaskCases(chosen, slices, dice, len(scored) - len(arms))
-    return made, problems
+        yield str(task), TaskCases(chosen, slices, dice, len(scored) - len(arms)), problems
 
 
 def _most_telling(planned: pd.DataFrame) -> list[str]:

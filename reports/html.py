@@ -2,51 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from reports import inline
+from reports.album import Picture
 from reports.facts import Facts
 from reports.formats import markdown, markdown_escape
 from reports.tables import Table
-
-#: An SVG beyond this many bytes goes into the page as PNG, and a PNG beyond it as JPEG: it holds images.
-_MOST_SVG, _MOST_PNG = 300_000, 400_000
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure on disk as `<stem>.svg` and `<stem>.png`; group is the section of the page it stands in.
-
-    A wide one scrolls on a small screen instead of shrinking until nobody can read it.
-    """
-
-    stem: Path
-    title: str
-    caption: str
-    group: str
-    wide: bool = False
-
-    @property
-    def uri(self) -> str:
-        """The picture itself, as a data address."""
-        kind, data = "svg+xml", self.stem.with_name(f"{self.stem.name}.svg").read_bytes()
-        if len(data) > _MOST_SVG:
-            kind, data = "png", self.stem.with_name(f"{self.stem.name}.png").read_bytes()
-        if len(data) > _MOST_PNG:
-            kind, data = "jpeg", _jpeg(data)
-        return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-
-
-def _jpeg(png: bytes) -> bytes:
-    buffer = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").save(buffer, "JPEG", quality=75)
-    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
@@ -70,11 +34,20 @@ SECTIONS = {
     "by_task": Section("Table 2. Scores by task", "By task", ("by_task",)),
     "by_modality": Section("Table 3. Scores by modality", "By modality", ("by_modality",)),
     "controls": Section("Table 4. Arms and controls", "Controls", ("controls",)),
-    "statistics": Section("Table 5. Statistics", "Statistics", ("statistics",)),
-    "published": Section("Table 6. What papers have published", "Published", ("published",)),
-    "cases": Section("Cases", "Cases", empty="No trial left pictures of its cases."),
-    "training": Section("Learning curves", "Learning", empty="No trial left a learning curve."),
+    "statistics": Section(
+        "Table 5. Statistics", "Statistics", ("statistics",), folded=("statistics_hd95", "statistics_nsd")
+    ),
+    "ranking": Section("Ranking", "Ranking", ("ranking",), folded=("significance", "stability")),
     "cost": Section("Cost", "Cost", ("cost",)),
+    "few_shot": Section("Few training cases", "Few cases", ("few_shot",)),
+    "layers": Section("Layers of the block", "Layers", ("layers",)),
+    "placements": Section("Places of the block", "Places", ("placements",)),
+    "ablations": Section("Variants of the segmenter", "Ablations", ("ablations",)),
+    "audit": Section("Empty masks", "Empty masks", ("audit",)),
+    "training": Section("Learning curves", "Learning", empty="No trial left a learning curve."),
+    "cases": Section("Cases", "Cases", empty="No trial left pictures of its cases."),
+    "activations": Section("Activation maps", "Activations", ("activations",)),
+    "published": Section("What papers have published", "Published", ("published",)),
     "failures": Section(
         "Trials that are not complete", "Failures", ("failures",), empty="None: every planned trial is complete."
     ),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from reports.tables import MISSING, UNKNOWN, Table, plain, span
 from results import summary
-from results.record import Status, TrialResult
+from results.record import TrialResult
 
 #: Settings with more values than this are said to vary, not listed.
 _MANY = 4
@@ -70,33 +71,42 @@ def weights_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table
     )
 
 
-def cost_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table:
-    """What an arm cost over its complete trials: median step, greatest memory, sums of the seconds."""
-    arms = dict(zip(trials["digest"], trials["arm"], strict=True))
-    rows = []
-    for arm in summary.arms(trials):
-        costs = [r.cost for r in records if r.status is Status.COMPLETE and arms[r.spec.digest] == arm]
-        if not costs:
-            continue
-        rows.append(
-            {
-                "Arm": arm,
-                "Trials": len(costs),
-                "Trainable parameters": span(_values(costs, "trainable_parameters")),
-                "Frozen parameters": span(_values(costs, "frozen_parameters")),
-                "Steps": span(_values(costs, "steps")) if _values(costs, "steps") else UNKNOWN,
-                "Seconds a step": _number(costs, "seconds_a_step", "median", ".3f"),
-                "Peak memory (MiB)": _number(costs, "peak_memory_bytes", "max", ",.0f", 2**-20),
-                "Training (s)": _number(costs, "train_seconds", "sum", ",.1f"),
-                "Scoring (s)": _number(costs, "score_seconds", "sum", ",.1f"),
-            }
-        )
-    caption = (
-        "Cost of each arm over its complete trials: parameters and steps (ranges where trials differ), median seconds a step, "
-        "the greatest peak memory of a trial's process, and the sums of training and scoring time."
-    )
-    frame = pd.DataFrame(rows)
-    return plain("cost", caption, frame, frame.columns[1:])
+def cost_table(costs: pd.DataFrame) -> Table:
+    """What an arm cost over its complete trials. costs is what `results.costs.by_arm` gives."""
+    rows = [
+        {
+            "Arm": row.arm,
+            "Trials": row.trials,
+            "Parameters": _range(row.least_parameters, row.most_parameters),
+            "Trainable": _range(row.least_trainable, row.most_trainable),
+            "Seconds a step": _number(row.seconds_a_step, ".3f"),
+            "Peak memory (MiB)": _number(row.peak_memory_bytes, ",.0f", 2**-20),
+            **{unit: _number(row.hours if row.unit == unit else None, ",.3g") for unit in sorted(set(costs["unit"]))},
+            "Hours a trial": _number(row.hours_a_trial, ",.3g"),
+            "Dice": MISSING if pd.isna(row.dice) else f"{row.dice:.3f}",
+            "Dice per hour": _number(row.dice_an_hour, ",.3g"),
+        }
+        for row in costs.itertuples(index=False)
+    ]
+    frame = pd.DataFrame(rows).rename(columns=lambda name: f"{name[0].upper()}{name[1:]}")
+    shown = plain("cost", _COST, frame, frame.columns[1:])
+    return replace(shown, frame=costs)
+
+
+_COST = (
+    "Cost of each arm over its complete trials: parameters, all and trainable (a range where tasks differ), median "
+    "seconds a step, the greatest peak memory of a trial's process, and hours: those of preparing, training and "
+    "scoring, times workers and, on a CPU, the threads of each. Dice per hour: mean Dice over all tasks, over the "
+    "hours of one trial."
+)
+
+
+def _range(least: float | None, most: float | None) -> str:
+    return UNKNOWN if pd.isna(least) or pd.isna(most) else span([int(least), int(most)])  # type: ignore[arg-type]
+
+
+def _number(value: float | None, form: str, scale: float = 1.0) -> str:
+    return UNKNOWN if value is None or pd.isna(value) else format(value * scale, form)
 
 
 def failure_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table:
@@ -184,12 +194,3 @@ def _distinct(values: Iterable[str]) -> str:
 def _edge(told: Sequence[dict[str, Any]], name: str, choose: Any) -> str:
     times = [str(one[name]) for one in told if one.get(name)]
     return str(choose(times)) if times else UNKNOWN
-
-
-def _values(costs: Sequence[dict[str, Any]], name: str) -> list[float]:
-    return [cost[name] for cost in costs if cost.get(name) is not None]
-
-
-def _number(costs: Sequence[dict[str, Any]], name: str, how: str, form: str, scale: float = 1.0) -> str:
-    values = _values(costs, name)
-    return format(pd.Series(values).agg(how) * scale, form) if values else UNKNOWN

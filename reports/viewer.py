@@ -5,6 +5,7 @@ the coarsened image, the reference and every arm's prediction, each case as one 
 from __future__ import annotations
 
 import base64
+import math
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from reports.previews import PreviewError, preview_path, read_labels, read_volum
 from reports.shown import spread
 from results.record import TrialResult
 
+#: Arm, the key of its trial, Dice.
+_Row = tuple[str, str, float]
 #: What goes into the file, at most: cases, and bytes of their base64 text.
 MOST_CASES, MOST_BYTES = 40, 12_000_000
 
@@ -67,7 +70,11 @@ def collect(
     shown is what `shown_trials` gives. Previews without volumes (an older layout), damaged and missing ones are not in.
     """
     labels = {record.task.name: record.task.labels for record in records}
-    groups = dict(list(shown.groupby(["task", "case"], sort=False)))
+    groups: dict[tuple[str, str], list[_Row]] = {}
+    for task, case, arm, key, dice in zip(
+        *(shown[name] for name in ("task", "case", "arm", "key", "dice")), strict=True
+    ):
+        groups.setdefault((str(task), str(case)), []).append((str(arm), str(key), float(dice)))
     shelf = _Shelf(runs)
     kept: list[ViewerCase] = []
     crowded: dict[str, list[str]] = {}
@@ -77,7 +84,7 @@ def collect(
         if full or len(kept) == most_cases:
             crowded.setdefault(task, []).append(name)
             continue
-        case = shelf.case(groups[task, name], float(value), labels[task])
+        case = shelf.case(task, name, groups[task, name], float(value), labels[task])
         if case is None:
             absent.setdefault(task, []).append(name)
             continue
@@ -104,28 +111,29 @@ class _Shelf:
         self.runs = runs
         self.lists: dict[str, tuple[Path | None, Mapping[str, tuple[int, str]]]] = {}
 
-    def case(self, rows: pd.DataFrame, value: float, labels: tuple[str, ...]) -> ViewerCase | None:
+    def case(
+        self, task: str, name: str, rows: Sequence[_Row], value: float, labels: tuple[str, ...]
+    ) -> ViewerCase | None:
         """The case of these rows (an arm each), or None where no arm has a volume of it that can be read."""
-        first, name = rows.iloc[0], str(rows.iloc[0]["case"])
-        found = [(row, *self._find(str(row.key), name)) for row in rows.itertuples()]
-        held = [(row, path, number, volume) for row, path, number, volume in found if path is not None]
+        found = [(arm, dice, *self._find(key, name)) for arm, key, dice in rows]
+        held = [(arm, dice, path, number, volume) for arm, dice, path, number, volume in found if path is not None]
         if not held:
             return None
-        _, origin, _, grid = held[0]
+        *_, origin, _, grid = held[0]
         try:
             volume = read_volume(origin, grid)
             parts, arms = [volume.image_XYZ, volume.reference_XYZ], []
-            for row, path, number, its_grid in held:
+            for arm, dice, path, number, its_grid in held:
                 mask = read_labels(path, number)
                 if its_grid == grid and mask.shape == parts[0].shape:  # else it was made from another image
                     parts.append(mask)
-                    arms.append((str(row.arm), None if pd.isna(row.dice) else round(float(row.dice), 4)))
+                    arms.append((arm, None if math.isnan(dice) else round(dice, 4)))
         except (PreviewError, FileNotFoundError):
             return None
         packed = zlib.compress(b"".join(part.tobytes() for part in parts), 9)
         data = base64.b64encode(packed).decode()
         size = tuple(int(side) for side in parts[0].shape)
-        return ViewerCase(str(first["task"]), name, round(value, 4), labels, size, volume.spacing, tuple(arms), data)
+        return ViewerCase(task, name, round(value, 4), labels, size, volume.spacing, tuple(arms), data)
 
     def _find(self, key: str, case: str) -> tuple[Path | None, int, str]:
         if key not in self.lists:

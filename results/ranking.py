@@ -1,7 +1,8 @@
 """Arms over tasks: mean ranks with intervals, where differences are significant, and whether seeds agree.
 
-Rank 1 is best, whether that is the most of a metric or the least; equal scores share the mean of their ranks. Arms are ranked on the cases, and over the tasks, of which
-every one of them has a score: an arm that failed somewhere shrinks what all are ranked on, and the counts say so.
+Rank 1 is best, whether that is the most of a metric or the least; equal scores share the mean of their ranks. Arms are
+ranked on the cases, and over the tasks, of which every one of them has a score: an arm that failed somewhere shrinks
+what all are ranked on, and the counts say so.
 """
 
 from __future__ import annotations

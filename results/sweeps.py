@@ -24,8 +24,8 @@ _PLACES = ("before", "before+middle", "middle", "before+after", "middle+after", 
 def sweep(trials: pd.DataFrame, means: pd.DataFrame, of: str) -> pd.DataFrame:
     """A row a task (`all` first) × arm of a family with at least two values of what was swept, one of SWEPT.
 
-    Columns: task, family (the arm's name without the value), arm, backbone, control, x, mean, low, high, baseline. means:
-    from `results.statistics`. baseline: the mean of the arm's own baseline; missing for a baseline itself.
+    Columns: task, family (the arm's name without the value), arm, backbone, control, x, mean, low, high, baseline.
+    means: from `results.statistics`. baseline: the mean of the arm's own baseline; missing for a baseline itself.
     """
     found = summary.described(trials)
     baselines = summary.controls_of(trials, "none")
@@ -65,8 +65,8 @@ def ablations(trials: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
             numbers = {one: overall[one].get(name, float("nan")) for one in ("mean", "low", "high")}
             rows.append(row | numbers)
     frame = pd.DataFrame(rows, columns=None if rows else ["kind", "arm", "mean", "low", "high"])
-    numbers = ["mean", "low", "high"]
-    return frame[[*(name for name in frame if name not in numbers), *numbers]]
+    last = ["mean", "low", "high"]
+    return frame[[*(name for name in frame if name not in last), *last]]
 
 
 def _place(value: Any) -> Any:

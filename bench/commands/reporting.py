@@ -11,12 +11,20 @@ from bench.commands.console import console
 
 @click.command(
     epilog="\b\nExamples:\n  python -m bench report runs/phantom-cpu --pdf\n"
+    "  python -m bench report runs/phantom-cpu --profile v3\n"
     "  python -m bench report runs/seeds-0 runs/seeds-1 --to runs/all-seeds\n"
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--to", type=click.Path(path_type=Path), help="Folder to merge several runs into [A+B beside run A].")
 @click.option("--pdf", is_flag=True, help="Also print the page as report.pdf; needs Chromium.")
-def report(runs: tuple[Path, ...], to: Path | None, pdf: bool) -> None:
+@click.option(
+    "--profile",
+    type=click.Choice(("paper", "v3")),
+    default="paper",
+    show_default=True,
+    help="Metrics of Tables 2 and 3: Dice, Jaccard, precision, accuracy; or with HD95, NSD, sensitivity, specificity.",
+)
+def report(runs: tuple[Path, ...], to: Path | None, pdf: bool, profile: str) -> None:
     """Write results and report of a run folder anew from its records.
 
     Several runs are merged into one run folder, with one plan and one report. The same trial counts once; with other
@@ -24,7 +32,7 @@ def report(runs: tuple[Path, ...], to: Path | None, pdf: bool) -> None:
     """
     from bench.reporting import write_report
 
-    for path in write_report(runs, to, pdf):
+    for path in write_report(runs, to, pdf, profile):
         click.echo(path)
 
 

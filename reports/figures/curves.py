@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def _draw_curves(axes: Axes, curves: pd.DataFrame, arms: Sequence[str]) -> None:
         if arm not in found:
             continue
         line = curves.loc[arm]
-        marks = {"markevery": max(1, len(line) // 6), "markersize": 4}
+        marks: dict[str, Any] = {"markevery": max(1, len(line) // 6), "markersize": 4}
         axes.plot(line.index, line["mean"], linewidth=1.3, **marks, **look(number))
         if line["size"].max() > 1:
             axes.fill_between(

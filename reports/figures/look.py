@@ -110,4 +110,5 @@ def ranged(axes: Axes, at: Sequence[float], middle: Any, low: Any, high: Any, **
     """Horizontal intervals with their middles, at heights; what is missing is not drawn."""
     middle, low, high = (np.asarray(values, dtype=float) for values in (middle, low, high))
     axes.hlines(at, low, high, color=given.get("color", "black"), linewidth=1.6)
-    axes.plot(middle, at, **({"markersize": 6, "linestyle": "none", "markeredgecolor": "black"} | given))
+    mark: dict[str, Any] = {"markersize": 6, "linestyle": "none", "markeredgecolor": "black"}
+    axes.plot(middle, at, **mark | given)

@@ -37,7 +37,7 @@ def dice_by_task(scores: pd.DataFrame, arms: Sequence[str], warning: str = "") -
     for number, arm in enumerate(arms):
         at = np.arange(len(tasks)) + (number - (len(arms) - 1) / 2) * step
         x, y = _spread([lanes.get((task, arm), np.zeros(0)) for task in tasks], at, step)
-        small = {"markersize": 4, "alpha": 0.45, "markeredgewidth": 0}
+        small: dict[str, Any] = {"markersize": 4, "alpha": 0.45, "markeredgewidth": 0}
         axes.plot(x, y, **point(number), **small, rasterized=len(cases) > _MANY_POINTS)
         centre = [means.get((task, arm), np.nan) for task in tasks]
         axes.plot(at, centre, **point(number), markersize=7, markeredgecolor="black")
