@@ -38,8 +38,8 @@ class TrainSettings:
     at each `plateau` of the training loss longer than `patience` epochs (see `bench.schedule`). clip bounds the
     gradient's norm. foreground is the share of crops that are centred on a foreground voxel. epochs is how many entries
     the learning curve gets. Either steps or budget says how long: `20 epochs` or a wall time such as `600 s`, with 0
-    steps. augment is `none`, `light` (intensities) or `full` (also gamma, sharpness, turns and zooms); mirror names the axes
-    that may be mirrored, of x (left to right), y and z.
+    steps. augment is `none`, `light` (intensities) or `full` (also gamma, sharpness, turns and zooms); mirror names
+    the axes that may be mirrored, of x (left to right), y and z.
     """
 
     steps: int = 500
