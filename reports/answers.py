@@ -159,8 +159,8 @@ def _published(row: object) -> tuple[Cell, ...]:
 _ANSWERS = (
     "Three questions, in this order, by Dice. Yes: the 95 % interval of the paired difference (bootstrap, 10,000 "
     "draws) is above 0 and the Wilcoxon p after Holm's correction is below 0.05; both are needed, for with few cases "
-    "such intervals are too narrow (83 % hold the truth with 6 cases, 88 % with 12); fewer than 6 pairs give no p. Only "
-    "an arm that wins all three gains from pre-training. Small print: mean difference and its interval."
+    "such intervals are too narrow (83 % hold the truth with 6 cases, 88 % with 12); fewer than 6 pairs give no p. "
+    "Only an arm that wins all three gains from pre-training. Small print: mean difference and its interval."
 )
 _STATISTICS = (
     "Paired differences in {}, arm minus other, on the same cases: seeds are averaged within a case, and cases "

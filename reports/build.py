@@ -11,6 +11,7 @@ from reports import (
     activations,
     album,
     answers,
+    audit_table,
     controls,
     drawing,
     facts,
@@ -97,6 +98,7 @@ def _tables(data: Gathered, told: facts.Facts, maps: Sequence[activations.TaskMa
 def _where_run(data: Gathered, maps: Sequence[activations.TaskMaps]) -> Iterable[tables.Table]:
     """The tables that only some studies have something for."""
     made = [
+        audit_table.audit_table(data.frame, data.trials),
         rank_tables.ranks_table(data.ranks),
         rank_tables.significance_table(data.significance),
         rank_tables.stability_table(data.stability),

@@ -19,9 +19,7 @@ def audit(frame: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     frame, trials: from `results.summary.long_table` and `trial_table`. cases counts different cases, scores all of
     them (trials × cases), and each of COLUMNS is a part of scores: the first three share no score.
     """
-    key = ["backbone", "control", "layer", "fraction"]
-    arms = trials.drop_duplicates(key)[[*key, "arm"]]
-    named = frame.merge(arms, on=key, how="left", validate="many_to_one")
+    named = frame.assign(arm=frame["digest"].map(trials.set_index("digest")["arm"]))
     nothing_true, nothing_said = named["tp"] + named["fn"] == 0, named["tp"] + named["fp"] == 0
     flags = named[["task", "arm", "label", "case"]].assign(
         **{

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -60,13 +61,21 @@ def ablations(trials: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (backbone, control), arms in kinds.items():
         varied = sorted(differing(arms.values()) - {"placement"})
+        alike = Counter(_aside(arm) for arm in arms.values())
         for name, arm in arms.items() if varied else ():
+            if alike[_aside(arm)] < 2:  # a layer, fraction or place that was run with one setting only
+                continue
             row = {"kind": arm_label(backbone, control), "arm": name} | {one: arm.chosen.get(one) for one in varied}
             numbers = {one: overall[one].get(name, float("nan")) for one in ("mean", "low", "high")}
             rows.append(row | numbers)
     frame = pd.DataFrame(rows, columns=None if rows else ["kind", "arm", "mean", "low", "high"])
     last = ["mean", "low", "high"]
     return frame[[*(name for name in frame if name not in last), *last]]
+
+
+def _aside(arm: Arm) -> tuple[Any, ...]:
+    """What else may differ between variants of a model, and has figures of its own."""
+    return (arm.layer, arm.fraction, arm.chosen.get("placement"))
 
 
 def _place(value: Any) -> Any:

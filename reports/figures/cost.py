@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 from matplotlib.figure import Figure
 
-from reports.figures.look import legend, look, text, warn
+from reports.figures.look import legend, legend_inches, look, text, warn
 
 
 def cost(costs: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure | None:
@@ -18,7 +18,7 @@ def cost(costs: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure 
     rows = costs[costs["hours_a_trial"].notna() & costs["dice"].notna()]
     if rows.empty:
         return None
-    figure = Figure(figsize=(6.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(6.6, 3.6 + legend_inches(arms, 6.6)), layout="constrained")
     axes = figure.subplots()
     for number, arm in enumerate(arms):
         for row in rows[rows["arm"] == arm].itertuples(index=False):

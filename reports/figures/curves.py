@@ -26,7 +26,7 @@ def learning_curves(
     if curves.empty:
         return None
     tasks = sorted(curves["task"].unique())
-    figure, axes = panels(len(tasks), 4, (2.6, 2.0), 1.1)
+    figure, axes = panels(len(tasks), 4, (2.6, 2.0), arms)
     by_step = curves.groupby(["task", "arm", "step"])[value].agg(["mean", "min", "max", "size"])
     for panel, task in zip(axes, tasks, strict=True):
         _draw_curves(panel, by_step.loc[task], arms)
@@ -71,7 +71,7 @@ def sweep(points: pd.DataFrame, axis: str, warning: str = "") -> Figure | None:
         return None
     tasks = [task for task in points["task"].unique() if points.loc[points["task"] == task, "mean"].notna().any()]
     families = list(points["family"].unique())
-    figure, axes = panels(len(tasks), 3, (3.0, 2.4), 1.0)
+    figure, axes = panels(len(tasks), 3, (3.0, 2.3), families)
     ordinal = points["x"].dtype.kind not in "if"
     places = {value: place for place, value in enumerate(dict.fromkeys(points["x"]))}
     for panel, task in zip(axes, tasks, strict=True):

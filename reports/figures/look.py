@@ -78,18 +78,24 @@ def legend(figure: Figure, names: Sequence[str], lines: bool = False) -> None:
     figure.legend(handles=handles, loc="outside upper center", ncols=columns, frameon=False, handlelength=2.6)
 
 
+def legend_inches(names: Sequence[str], inches: float) -> float:
+    """How much of a figure's height a legend takes."""
+    return 0.1 + 0.19 * -(-len(names) // legend_columns(names, inches))
+
+
 def legend_columns(names: Sequence[str], inches: float) -> int:
     """How many names fit side by side, with about a twelfth of an inch a letter and half an inch for the marker."""
     return max(1, min(len(names), int(inches / (0.6 + max(map(len, names)) / 12))))
 
 
 def panels(
-    number: int, columns: int, size: tuple[float, float], extra: float, **more: Any
+    number: int, columns: int, size: tuple[float, float], names: Sequence[str] = (), **more: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with so many panels of a size in inches, at most so many side by side, and extra inches above them."""
+    """A figure with so many panels of a size in inches, at most so many side by side; names: of the legend above."""
     columns = min(columns, number)
     rows = -(-number // columns)
-    shape = (max(4.6, size[0] * columns), extra + size[1] * rows)
+    width = max(4.6, size[0] * columns)
+    shape = (width, 0.4 + size[1] * rows + (legend_inches(names, width) if names else 0))
     figure = Figure(figsize=shape, layout="constrained")
     made = list(np.ravel(figure.subplots(rows, columns, squeeze=False, **more)))
     for panel in made[number:]:

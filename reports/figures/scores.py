@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.look import legend, look, point, text, warn
+from reports.figures.look import legend, legend_inches, look, point, text, warn
 
 #: Above this many points they are drawn as pixels in SVG and PDF too.
 _MANY_POINTS = 2000
@@ -32,7 +32,7 @@ def dice_by_task(scores: pd.DataFrame, arms: Sequence[str], warning: str = "") -
     tasks = sorted(scores["task"].unique())
     step = 0.8 / len(arms)
     width = float(np.clip(1.6 + 0.16 * len(tasks) * len(arms), max(6.0, 1.6 + 0.8 * len(tasks)), 22.0))
-    figure = Figure(figsize=(width, 4.6), layout="constrained")
+    figure = Figure(figsize=(width, 4.0 + legend_inches(arms, width)), layout="constrained")
     axes = figure.subplots()
     for number, arm in enumerate(arms):
         at = np.arange(len(tasks)) + (number - (len(arms) - 1) / 2) * step
@@ -127,7 +127,7 @@ def radar(tasks: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure
     grid = _grid(tasks, arms, "dice_mean").astype(float)
     if len(grid) < _SPOKES or not grid.notna().to_numpy().any():
         return None
-    figure = Figure(figsize=(7.0, 6.4), layout="constrained")
+    figure = Figure(figsize=(7.0, 5.8 + legend_inches(arms, 7.0)), layout="constrained")
     axes = figure.add_subplot(projection="polar")
     angles = np.linspace(0, 2 * np.pi, len(grid), endpoint=False)
     round_again = np.append(angles, angles[0])
