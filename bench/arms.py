@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import backbones
@@ -17,6 +18,7 @@ from bench.presets import Settings
 from bench.study import StudyError, StudySpec
 from mvl import references
 from mvl.config import SegmenterConfig
+from results.arms import JOINING
 from results.record import Weights, digest_of
 
 #: What each control is that reads no weights, in the words of the record.
@@ -26,6 +28,8 @@ _MADE = {
     "mlp": "an MLP with as many trainable parameters as the mappers",
     "depth": "encoder blocks with as many trainable parameters as the mappers",
 }
+#: The settings of the joint in a model without a block: those of `SegmenterConfig` where nothing is said.
+UNJOINED = {item.name: item.default for item in fields(SegmenterConfig) if item.name in JOINING}
 #: What is said to be looked at.
 Say = Callable[[str], None]
 
@@ -49,7 +53,12 @@ class Arm:
         return self.backbone.name if self.backbone else self.reference or "none"
 
     def model(self, settings: Settings) -> dict[str, Any]:
-        """What of the resolved settings decides the model around the block: of a reference, the model itself."""
+        """What of the resolved settings decides the model around the block: of a reference, the model itself.
+
+        How a block is joined is nothing to the baseline, so that it is one trial whatever is said of it.
+        """
+        if self.control == "none":
+            return settings["model"] | UNJOINED
         if not self.reference:
             return settings["model"]
         return references.model_settings(self.reference, settings["model"], settings["reference"])
@@ -155,8 +164,8 @@ def _unmatched(spec: BackboneSpec, study: StudySpec, made: list[str]) -> dict[st
 
     from mvl.matched import Matched
 
-    config = SegmenterConfig.of(study.resolved()["model"] | {"channels": 1, "classes": 2})
-    for name in wanted:
+    models = [SegmenterConfig.of(each["model"] | {"channels": 1, "classes": 2}) for each in study.each_resolved()]
+    for name, config in itertools.product(wanted, models):
         try:
             with torch.device("meta"):
                 Matched(name, spec.width).build(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -21,34 +22,34 @@ FILE = "plan.json"
 
 
 def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
-    """Every trial of the study: task x fold x fraction x seed x arm, each with where its things are."""
-    settings = study.resolved()
-    jobs = []
+    """Every trial of the study: task x fold x fraction x seed x arm x variant, each with where its things are.
+
+    An arm that a variant does not touch, as a reference model, is one trial.
+    """
+    jobs: dict[str, TrialJob] = {}
     for name, folder in ground.folders.items():
         task = folder.spec
         sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
-        data = settings["data"] | {"tolerance": settings["data"]["tolerance"] or task.tolerance}
-        for fold, fraction, split in make_splits(folder.cases, study.folds, study.fractions):
-            for seed in study.seeds:
-                for arm in ground.arms:
-                    spec = TrialSpec(
-                        task=name,
-                        backbone=arm.name,
-                        control=arm.control,
-                        layer=arm.layer,
-                        weights=arm.weights,
-                        seed=seed,
-                        fold=fold,
-                        fraction=fraction,
-                        split_digest=split.digest,
-                        data_digest=ground.digests[name],
-                        train=settings["train"],
-                        model=_lists(arm.model(settings) | sizes),
-                        data=data,
-                        block=arm.settings(settings["block"]),
-                    )
-                    jobs.append(_job(study, ground, arm, spec, _info(ground, name, split)))
-    return jobs
+        parts = make_splits(folder.cases, study.folds, study.fractions)
+        for part, seed, arm, settings in itertools.product(parts, study.seeds, ground.arms, study.each_resolved()):
+            spec = TrialSpec(
+                task=name,
+                backbone=arm.name,
+                control=arm.control,
+                layer=arm.layer,
+                weights=arm.weights,
+                seed=seed,
+                fold=part.fold,
+                fraction=part.fraction,
+                split_digest=part.split.digest,
+                data_digest=ground.digests[name],
+                train=settings["train"],
+                model=_lists(arm.model(settings) | sizes),
+                data=settings["data"] | {"tolerance": settings["data"]["tolerance"] or task.tolerance},
+                block=arm.settings(settings["block"]),
+            )
+            jobs.setdefault(spec.digest, _job(study, ground, arm, spec, _info(ground, name, part.split)))
+    return list(jobs.values())
 
 
 def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: TaskInfo) -> TrialJob:

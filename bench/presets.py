@@ -158,8 +158,8 @@ class BlockSettings:
 
 
 #: What a task sets by itself; never a preset's or a flag's.
-_BY_TASK = {"channels", "classes"}
-_MODEL_DEFAULTS = {k: v for k, v in asdict(SegmenterConfig(1, 2)).items() if k not in _BY_TASK}
+BY_TASK = {"channels", "classes"}
+_MODEL_DEFAULTS = {k: v for k, v in asdict(SegmenterConfig(1, 2)).items() if k not in BY_TASK}
 
 #: What the published code says, as far as it is known (arXiv 2410.02458 and its repository): width 64, 16 blocks, 4
 #: heads, dropout 0.2, images of 128³ in patches of 8³, a linear decoder, LoRA of rank 4 on the mappers, batch 4, Adam

@@ -13,7 +13,7 @@ from bench import budget, plan, preflight
 from bench.progress import to_stderr
 from bench.study import StudyError, StudySpec, check_bound
 from results import store
-from results.arms import arm_key, arm_names
+from results.arms import arm_key, arm_names, titles
 
 
 def require_run(run: Path) -> Path:
@@ -78,8 +78,9 @@ def show_status(run: Path, console: Console) -> None:
         complete, broken = (sum(d in group for d in digests) for group in (done, failed))
         table.add_row(task, arm, f"{complete} of {len(digests)}", str(broken), str(len(digests) - complete - broken))
     console.print(table)
+    told = titles(specs)
     for spec in specs:
         if spec.digest in failed:
             last = (failed[spec.digest].splitlines() or ["unknown"])[-1]
-            console.print(f"failed: {spec.title}: {last}", highlight=False, markup=False)
+            console.print(f"failed: {told[spec.digest]}: {last}", highlight=False, markup=False)
     console.print(f"{sum(spec.digest in done for spec in specs)} of {len(specs)} trials complete")

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import tomli_w
 
 from backbones.request import anchored, anchored_path
+from bench import variants
 from bench.presets import PHANTOM_STEPS, Settings, resolve
 from mvl import references
 from results import record
@@ -37,7 +38,7 @@ class StudySpec:
     backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
-    preset, by group.
+    preset, by group. variants are lists of values for settings of the model; each combination is an arm.
     The last eight fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
     the activation maps.
     """
@@ -54,6 +55,7 @@ class StudySpec:
     preset: str = "cpu"
     weights: dict[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
+    variants: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     out: str | None = None
     workers_per_trial: int = 1
     zero_stage: int = 0
@@ -82,7 +84,7 @@ class StudySpec:
                 "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
             )
         self._check_counts()
-        batch, workers = self.resolved()["train"]["batch"], self.workers_per_trial
+        batch, workers = self.each_resolved()[0]["train"]["batch"], self.workers_per_trial
         if batch % workers:
             raise StudyError(
                 f"--workers-per-trial: {workers} workers cannot share train.batch = {batch}; "
@@ -134,24 +136,33 @@ class StudySpec:
         return Path("runs") / f"{safe}-{self.preset}"
 
     def resolved(self) -> Settings:
-        """The preset with its overrides; the phantom trains for less unless told otherwise."""
-        overrides = {group: dict(values) for group, values in self.settings.items()}
-        if self.phantom and not overrides.get("train", {}).get("budget"):
-            overrides.setdefault("train", {}).setdefault("steps", PHANTOM_STEPS)
+        """The preset with its overrides, of the first variant; the phantom trains for less unless told otherwise."""
+        return self.each_resolved()[0]
+
+    def each_resolved(self) -> list[Settings]:
+        """The resolved settings of every variant, one where nothing is varied."""
         try:
-            return resolve(self.preset, overrides)
+            variants.check(self.variants)
+            return [resolve(self.preset, self._overrides(model)) for model in variants.combinations(self.variants)]
         except ValueError as error:
             raise StudyError(str(error)) from error
 
+    def _overrides(self, model: dict[str, Any]) -> Settings:
+        overrides = {group: dict(values) for group, values in self.settings.items()}
+        overrides["model"] = overrides.get("model", {}) | model
+        if self.phantom and not overrides.get("train", {}).get("budget"):
+            overrides.setdefault("train", {}).setdefault("steps", PHANTOM_STEPS)
+        return overrides
+
     def fixed(self) -> dict[str, Any]:
-        """What may not change within one run folder."""
+        """What may not change within one run folder; a setting that is varied may."""
         data = str(full_path(Path(self.data))) if self.data else "phantom"
         groups = _plain(self.resolved())
         return {
             "data": data,
             "preset": self.preset,
             "train": groups["train"],
-            "model": groups["model"],
+            "model": {name: value for name, value in groups["model"].items() if name not in self.variants},
             "preparation": groups["data"],
             "block": groups["block"],
             "reference": groups["reference"],
@@ -192,7 +203,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("data", "preset", "out", "labels"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
     **dict.fromkeys(("checkpointing", "offline"), bool),
-    "weights": dict,
+    **dict.fromkeys(("weights", "variants"), dict),
 }
 
 
@@ -205,6 +216,9 @@ def _typed(value: Any, name: str, path: Path) -> Any:
         if kind == (float,):  # TOML writes 1 and means 1.0
             parts = tuple(float(part) if type(part) is int else part for part in parts)
         good, value, words = all(type(part) is kind[0] for part in parts), parts, f"a list of {kind[0].__name__}"
+    elif name == "variants":
+        good, words = isinstance(value, dict), "a table of SETTING = [value, value]"
+        value = {key: tuple(item) if isinstance(item, list) else (item,) for key, item in value.items()} if good else ()
     elif kind is dict:
         good = isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
         words = "a table of NAME = 'path or random'"
@@ -221,14 +235,14 @@ def check_bound(study: StudySpec, run: Path) -> None:
     if not path.exists():
         return
     try:
-        before = StudySpec(**load(path)).fixed()
+        before = StudySpec(**load(path))
     except StudyError as error:
         raise StudyError(
             f"{error}; it says what this run folder was made with: mend it, or use another --out"
         ) from error
-    now = study.fixed()
-    flat_before, flat_now = _flat(before), _flat(now)
-    other = [key for key in flat_now if flat_before.get(key) != flat_now[key]]
+    flat_before, flat_now = _flat(before.fixed()), _flat(study.fixed())
+    varied = {f"model.{name}" for name in (*before.variants, *study.variants)}  # arms are told apart by these
+    other = [key for key in flat_now if flat_before.get(key) != flat_now[key] and key not in varied]
     if other:
         key = other[0]
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
@@ -241,7 +255,7 @@ def check_bound(study: StudySpec, run: Path) -> None:
 def bind(study: StudySpec, run: Path) -> None:
     """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
     asked_for = ("backbones", "controls", "references", "tasks", "seeds", "folds", "fractions", "labels", "weights")
-    names = (*asked_for, "command")
+    names = (*asked_for, "variants", "command")
     asked = {name: value for name, value in asdict(study).items() if name in names and value}
     asked["backbones"] = anchored(study.backbones)
     asked["weights"] = {name: anchored_path(where) for name, where in study.weights.items()}

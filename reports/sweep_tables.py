@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from reports.tables import MISSING, Cell, Group, Table, interval, signed
-from results.arms import share_label, said
+from results.arms import said
+from results.record import share_label
 from results.statistics import ALL
 
 _HEADS = {"fraction": "Training cases", "layer": "Layer", "placement": "Place"}

@@ -79,6 +79,13 @@ def variants(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
     return {arm: ", ".join(_words(arm, varied[arm[:2]])) for arm in arms}
 
 
+def titles(specs: Iterable[TrialSpec]) -> dict[str, str]:
+    """Digest → how messages name the trial, with its variant where trials of the run differ in one."""
+    specs = list(specs)
+    told = variants(specs)
+    return {spec.digest: ", ".join(filter(None, (spec.title, told[arm_key(spec)]))) for spec in specs}
+
+
 def fits(arm: Arm, other: Arm, named: Iterable[str]) -> bool:
     """Whether the other is the arm's own baseline or control: they differ in nothing but the block.
 

@@ -21,8 +21,9 @@ SHORT = {
     "rotary": ("block", "rotary"),
     "causal": ("block", "causal"),
     "block_dtype": ("block", "dtype"),
-    "mapper_lora": ("model", "mapper_lora"),
 }
+#: Flags that are short for a setting of the model; several values make several arms.
+VARIED = ("attention", "fusion", "placement", "residual", "decoder", "mapper_lora")
 
 
 class Names(click.ParamType):
@@ -127,7 +128,19 @@ STUDY_OPTIONS = [
     click.option("--rotary", is_flag=True, default=None, help="Short for --set block.rotary=true."),
     click.option("--causal", is_flag=True, default=None, help="Short for --set block.causal=true."),
     click.option("--block-dtype", metavar="auto|fp32|bf16", help="Short for --set block.dtype=…"),
-    click.option("--mapper-lora", type=int, metavar="RANK", help="LoRA of this rank on the mappers; the paper has 4."),
+    click.option("--attention", type=Names(), metavar="global,hybrid", help="Over all tokens, or with a local branch."),
+    click.option("--fusion", type=Names(), metavar="none,multiscale", help="What the decoder receives of the encoder."),
+    click.option(
+        "--placement",
+        type=Names(),
+        metavar="after,middle,…",
+        help="The block after the encoder, in the middle, before, or at two places: middle+after.",
+    ),
+    click.option("--residual", type=Names(), metavar="true,false", help="Whether the block's input is added to it."),
+    click.option("--decoder", type=Names(), metavar="linear,skip,subpixel", help="Short for --set model.decoder=…"),
+    click.option(
+        "--mapper-lora", type=Names(), metavar="RANK,…", help="LoRA of this rank on the mappers; the paper has 4."
+    ),
     click.option("--checkpointing", is_flag=True, default=None, help="Compute the block twice instead of keeping it."),
     click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
@@ -149,25 +162,37 @@ def study_of(given: dict[str, Any]) -> StudySpec:
     path, overrides = given.pop("study"), given.pop("overrides")
     values = load(path) if path else {}
     settings = {group: dict(items) for group, items in values.pop("settings", {}).items()}
-    flagged: Settings = {}
-    for group, name, value in map(_override, overrides):
-        flagged.setdefault(group, {})[name] = value
-    for flag, (group, name) in SHORT.items():
-        if (value := given.pop(flag)) is not None:
-            flagged.setdefault(group, {})[name] = value
+    flagged, varied = _flagged(given, overrides)
     if {"steps", "budget"} & set(
         flagged.get("train", {})
     ):  # a flag's budget takes the place of the file's, of any kind
         settings["train"] = {k: v for k, v in settings.get("train", {}).items() if k not in ("steps", "budget")}
     for group, items in flagged.items():
         settings.setdefault(group, {}).update(items)
+    in_file = values.pop("variants", {}).items()
+    variants = {name: chosen for name, chosen in in_file if name not in flagged.get("model", {})} | varied
     weights = values.pop("weights", {}) | dict(_weight(text) for text in given.pop("weights"))
     flags = {name: value for name, value in given.items() if value is not None}
     command = "python -m bench " + shlex.join(sys.argv[1:])
-    study = StudySpec(**(values | flags), settings=settings, weights=weights, command=command)
+    study = StudySpec(**(values | flags), settings=settings, variants=variants, weights=weights, command=command)
     if study.offline:
         go_offline()
     return study
+
+
+def _flagged(given: dict[str, Any], overrides: tuple[str, ...]) -> tuple[Settings, dict[str, tuple[Any, ...]]]:
+    """What flags set, taken out of given: settings, and those of the model that were given several values."""
+    flagged: Settings = {}
+    for group, name, value in map(_override, overrides):
+        flagged.setdefault(group, {})[name] = value
+    for flag, (group, name) in SHORT.items():
+        if (value := given.pop(flag)) is not None:
+            flagged.setdefault(group, {})[name] = value
+    lists = {name: chosen for name in VARIED if (chosen := given.pop(name)) is not None}
+    for name, chosen in lists.items():
+        if len(chosen) == 1:
+            flagged.setdefault("model", {})[name] = chosen[0]
+    return flagged, {name: chosen for name, chosen in lists.items() if len(chosen) != 1}
 
 
 def go_offline() -> None:

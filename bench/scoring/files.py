@@ -121,9 +121,7 @@ def _outcome(job: Job) -> Scored | str:
 
 def _labels(path: Path) -> tuple[Labels, np.ndarray, str]:
     """The label volume (X, Y, Z) uint8 of a file, its affine and its digest."""
-    array, affine, digest_ = read_nifti(path)
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
+    array, affine, digest_, *_ = read_nifti(path)
     if array.ndim != 3:
         raise DataError(f"{path}: has the shape {array.shape}; a label volume has three axes")
     if min(spacing_of(affine)) <= 0:
