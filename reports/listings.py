@@ -92,8 +92,8 @@ def cost_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table:
             }
         )
     caption = (
-        "Cost of each arm over its complete trials: parameters and steps (ranges where trials differ), median seconds a step, "
-        "the greatest peak memory of a trial's process, and the sums of training and scoring time."
+        "Cost of each arm over its complete trials: parameters and steps (ranges where trials differ), median seconds "
+        "a step, the greatest peak memory of a trial's process, and the sums of training and scoring time."
     )
     frame = pd.DataFrame(rows)
     return plain("cost", caption, frame, frame.columns[1:])
