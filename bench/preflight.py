@@ -59,7 +59,7 @@ def _timed(study: StudySpec) -> list[str]:
         return []
     return [
         f"--budget {settings.budget}: trials that run side by side share the machine; "
-        "--max-concurrent 1 gives each all of it"
+        "--max-concurrent 1 runs them one by one"
     ]
 
 

@@ -150,7 +150,7 @@ def test_the_thick_axis_takes_its_tenth_percentile(tmp_path: Path) -> None:
         affine = np.diag([1.0, 1.0, thickness, 1.0])
         image = saved(tmp_path, f"i{number}.nii.gz", np.ones((40, 40, 6), np.float32), affine)
         label = saved(tmp_path, f"l{number}.nii.gz", np.ones((40, 40, 6), np.uint8), affine)
-        cases.append(Case(str(number), image, label, str(number)))
+        cases.append(Case(str(number), (image,), label, str(number)))
     assert fit_preparation(cases, "MRI").spacing == pytest.approx((1, 1, np.percentile([4, 5, 6, 7, 8], 10)))
     assert fit_preparation(cases, "MRI", anisotropy=0).spacing == pytest.approx((1, 1, 6))
 

@@ -110,7 +110,7 @@ def test_labels_of_any_type_that_hold_integers(place, shape, kind, order):
     stored = values(shape, kind) % 3
     image = write_nifti(place / "image.nii.gz", values(shape, "f4", 1), PLAIN, order=order)
     label = write_nifti(place / "label.nii.gz", stored, PLAIN, order=order)
-    volume = read_case(Case("a", image, label, "a"))
+    volume = read_case(Case("a", (image,), label, "a"))
     assert volume.label.dtype == np.uint8 and volume.image.dtype == np.float32 and volume.image.shape == (1, *shape)
     np.testing.assert_array_equal(volume.label, stored)
 

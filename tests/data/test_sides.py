@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from bench.data.check import check_task
 from bench.data.folder import open_task
 from bench.data.sides import look_at_sides
 from bench.data.splits import make_split
@@ -57,7 +58,8 @@ def test_one_image_twice_on_one_side_is_a_notice(tmp_path: Path, make_task: Make
     folder = make_task(tmp_path, cases=6)
     a, b = make_split(open_task(tmp_path, "Task99_Tiny").cases, 0).train[:2]
     shutil.copy(folder / "imagesTr" / f"{a}.nii.gz", folder / "imagesTr" / f"{b}.nii.gz")
-    problems, (notice,) = look(tmp_path, (0,))
+    problems, _ = look(tmp_path, (0,))
+    (notice,) = check_task(open_task(tmp_path, "Task99_Tiny")).notices
     assert problems == [] and f"{a}.nii.gz" in notice and f"{b}.nii.gz" in notice and "same image" in notice
     problems, _ = look(tmp_path)
     assert len(problems) == 1, "some fold of all parts them"
@@ -66,8 +68,8 @@ def test_one_image_twice_on_one_side_is_a_notice(tmp_path: Path, make_task: Make
 def test_images_of_one_patient_never_part(tmp_path: Path, make_task: Make) -> None:
     folder = make_task(tmp_path, cases=6, patients={"tiny_0": "p", "tiny_1": "p"})
     shutil.copy(image(folder, 0), image(folder, 1))
-    problems, notices = look(tmp_path)
-    assert problems == [] and len(notices) == 1
+    problems, _ = look(tmp_path)
+    assert problems == [] and len(check_task(open_task(tmp_path, "Task99_Tiny")).notices) == 1
 
 
 def test_one_channel_is_enough_and_an_empty_one_is_not(tmp_path: Path, make_task: Make) -> None:
