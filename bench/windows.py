@@ -96,6 +96,7 @@ class _Blended:
                     yield from self._finish(done, corner[0])
                     done = corner[0]
                 self._add(corner, output_Kxyz)
+            del outputs, output_Kxyz  # before the next ones are made: they may then lie in the same, warm memory
             if on_windows:
                 on_windows(place + len(some), len(corners))
         yield from self._finish(done, self.padded[0])
@@ -115,6 +116,7 @@ class _Blended:
     def _allocate(self, outputs_BKxyz: Tensor) -> None:
         where = outputs_BKxyz.device
         self.weight = gaussian(self.window).to(where)
+        self.one = torch.ones((), device=where)
         self.sums = _zeros((outputs_BKxyz.shape[1], self.depth, *self.padded[1:]), where)
         self.row_weight = _zeros((self.window[0], *self.padded[1:]), where)
         for y, z in self.rows:
@@ -124,8 +126,8 @@ class _Blended:
         x, y, z = corner
         _, height, length = self.window
         for ring, part in self._pieces(x, x + self.window[0]):
-            at = (slice(None), ring, slice(y, y + height), slice(z, z + length))
-            self.sums[at].addcmul_(output_Kxyz[:, part], self.weight[part])
+            at = (slice(1, None), ring, slice(y, y + height), slice(z, z + length))
+            self.sums[at].addcmul_(output_Kxyz[1:, part], self.weight[part])
 
     def _finish(self, first: int, end: int) -> Iterator[Tensor]:
         """Divide planes first to end by the weights they were added up with; the ring is then free for later ones."""
@@ -136,10 +138,12 @@ class _Blended:
                 weight[low - first : high - first] += self.row_weight[low - x : high - x]
         for ring, part in self._pieces(first, end):
             slab = self.sums[:, ring]
-            slab /= weight[part]
+            slab[1:] /= weight[part]
+            torch.sub(self.one, slab[1:].sum(0) if len(slab) > 2 else slab[1], out=slab[0])
             if not self.whole:
                 yield slab[(slice(None), *self.inside)] if self.pads[0] != (0, 0) else slab[(..., *self.inside[1:])]
-                slab.zero_()
+                if end < self.padded[0]:
+                    slab[1:].zero_()
 
     def _pieces(self, first: int, end: int) -> Iterator[tuple[slice, slice]]:
         """Planes first to end as slices of the ring, each with its place counted from first."""
