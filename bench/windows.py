@@ -1,7 +1,7 @@
-"""Sliding windows: a network's outputs for overlapping windows, blended with a Gaussian, a slab of planes at a time.
+"""Sliding windows: class probabilities of overlapping windows, blended with a Gaussian, a slab of planes at a time.
 
-Only the planes that further windows may still change are held as sums. Positions, padding and weights are those of
-MONAI's `sliding_window_inference(mode="gaussian")`, so that the results are the same.
+Only the planes that further windows may still change are held as sums. Places, padding and weights are those of MONAI's
+`sliding_window_inference(mode="gaussian")`, so that the results are the same.
 """
 
 from __future__ import annotations
@@ -17,20 +17,10 @@ from torch.nn import functional as F
 
 from mvl.config import Size3
 
-#: Windows (B, C, x, y, z) in, what is to be blended (B, K, x, y, z) float32 out, on any device.
+#: Windows (B, C, x, y, z) in, class probabilities (B, K, x, y, z) float32 out; they add up to 1 over the K classes.
 Predictor = Callable[[Tensor], Tensor]
 #: Called after each batch with the windows that are done and all that there are.
 OnWindows = Callable[[int, int], None]
-
-
-def blend(
-    predictor: Predictor, image_CXYZ: NDArray[np.float32], window: Size3, overlap: float, batch: int = 1
-) -> Tensor:
-    """The blended output (K, X, Y, Z) for a whole image, held at once; `slabs` gives the same in less memory."""
-    blended = _Blended(image_CXYZ.shape[1:], window, overlap, whole=True)
-    for _ in blended.slabs(predictor, image_CXYZ, batch):
-        pass
-    return blended.sums[(slice(None), *blended.inside)]
 
 
 def slabs(
@@ -41,13 +31,28 @@ def slabs(
     batch: int = 1,
     on_windows: OnWindows | None = None,
 ) -> Iterator[Tensor]:
-    """The blended output a few planes at a time, (K, n, Y, Z) float32, in the order of the first axis.
+    """The blended probabilities a few planes at a time, (K, n, Y, Z) float32, in the order of the first axis.
 
     overlap is that of neighbouring windows, as a share of the window; batch is how many windows the predictor gets at
-    a time. A slab is a view, gone once the next one is asked for. An image smaller than the window is padded with
-    zeros on both sides. Held are at most K + 3 arrays of the window's first side by Y by Z, on the predictor's device.
+    once. A slab is a view, gone once the next one is asked for. An image smaller than the window is padded with zeros
+    on both sides. Held are K + 2 arrays of the window's first side by Y by Z, on the predictor's device, however long
+    the image is; the background of a slab is what its other classes leave.
     """
-    return _Blended(image_CXYZ.shape[1:], window, overlap).slabs(predictor, image_CXYZ, batch, on_windows)
+    ring = _Ring(image_CXYZ.shape[1:], window, overlap)
+    corners = [(x, y, z) for x in ring.xs for y, z in ring.rows]
+    for place in range(0, len(corners), batch):
+        some = corners[place : place + batch]
+        outputs_BKxyz = predictor(_crops(image_CXYZ, some, window, ring.pads))
+        if place == 0:
+            ring.allocate(outputs_BKxyz)
+        for (x, y, z), output_Kxyz in zip(some, outputs_BKxyz, strict=True):
+            if x > ring.x:
+                yield from ring.finish(x)
+            ring.add(y, z, output_Kxyz)
+        del outputs_BKxyz, output_Kxyz  # before the next are made: they may then lie in the same, warm memory
+        if on_windows:
+            on_windows(place + len(some), len(corners))
+    yield from ring.finish(ring.padded[0])
 
 
 def starts(side: int, width: int, overlap: float) -> list[int]:
@@ -62,97 +67,88 @@ def gaussian(window: Size3) -> Tensor:
     return (x[:, None, None] * y[:, None] * z).clamp_min(1e-3)
 
 
-class _Blended:
-    """Weighted sums on a ring of planes: plane x of the padded image lies at x modulo the ring's depth."""
+class _Ring:
+    """Weighted sums of the planes from x on: plane p of the padded image lies at p modulo the window's first side."""
 
     sums: Tensor
     weight: Tensor
     row_weight: Tensor
+    spare: Tensor
 
-    def __init__(self, size: Sequence[int], window: Size3, overlap: float, whole: bool = False) -> None:
-        self.window, self.whole = window, whole
-        padded = [max(pair) for pair in zip(size, window, strict=True)]
-        self.before = [(large - side) // 2 for large, side in zip(padded, size, strict=True)]
-        self.inside = tuple(slice(b, b + side) for b, side in zip(self.before, size, strict=True))
-        self.pads = [(b, large - side - b) for b, large, side in zip(self.before, padded, size, strict=True)]
-        self.xs, *across = (starts(large, width, overlap) for large, width in zip(padded, window, strict=True))
+    def __init__(self, size: Sequence[int], window: Size3, overlap: float) -> None:
+        self.window, self.x = window, 0
+        self.padded = [max(pair) for pair in zip(size, window, strict=True)]
+        before = [(large - side) // 2 for large, side in zip(self.padded, size, strict=True)]
+        self.pads = [(b, large - side - b) for b, large, side in zip(before, self.padded, size, strict=True)]
+        self.inside = tuple(slice(b, b + side) for b, side in zip(before, size, strict=True))
+        self.xs, *across = (starts(large, width, overlap) for large, width in zip(self.padded, window, strict=True))
         self.rows = list(itertools.product(*across))
-        self.padded = padded
-        self.depth = padded[0] if whole else window[0]
 
-    def slabs(
-        self, predictor: Predictor, image_CXYZ: NDArray[np.float32], batch: int, on_windows: OnWindows | None = None
-    ) -> Iterator[Tensor]:
-        """Predict, add up, and give what is finished. One call a `_Blended`."""
-        corners = [(x, *row) for x in self.xs for row in self.rows]
-        done = 0  # planes
-        for place in range(0, len(corners), batch):
-            some = corners[place : place + batch]
-            outputs = predictor(self._crops(image_CXYZ, some))
-            if place == 0:
-                self._allocate(outputs)
-            for corner, output_Kxyz in zip(some, outputs, strict=True):
-                if corner[0] > done:
-                    yield from self._finish(done, corner[0])
-                    done = corner[0]
-                self._add(corner, output_Kxyz)
-            if on_windows:
-                on_windows(place + len(some), len(corners))
-        yield from self._finish(done, self.padded[0])
-
-    def _crops(self, image_CXYZ: NDArray[np.float32], corners: list[tuple[int, ...]]) -> Tensor:
-        """(B, C, x, y, z); where nothing must be copied it is a view."""
-        crops = []
-        for corner in corners:
-            at = tuple(slice(first, first + width) for first, width in zip(corner, self.window, strict=True))
-            crop = image_CXYZ[(slice(None), *at)]
-            crops.append(torch.from_numpy(crop if crop.flags.writeable else crop.copy())[None])
-        crops_BCxyz = crops[0] if len(crops) == 1 else torch.cat(crops)
-        if any(map(any, self.pads)):
-            return F.pad(crops_BCxyz, [side for pair in reversed(self.pads) for side in pair])
-        return crops_BCxyz
-
-    def _allocate(self, outputs_BKxyz: Tensor) -> None:
-        where = outputs_BKxyz.device
+    def allocate(self, like_BKxyz: Tensor) -> None:
+        """Make room for so many classes, where the predictor's outputs are."""
+        where, plane = like_BKxyz.device, self.padded[1:]
+        self.sums = _zeros((like_BKxyz.shape[1], self.window[0], *plane), where)
         self.weight = gaussian(self.window).to(where)
-        self.sums = _zeros((outputs_BKxyz.shape[1], self.depth, *self.padded[1:]), where)
-        self.row_weight = _zeros((self.window[0], *self.padded[1:]), where)
+        self.row_weight = _zeros((self.window[0], *plane), where)
+        self.spare = torch.empty_like(self.row_weight)
         for y, z in self.rows:
-            self.row_weight[:, y : y + self.window[1], z : z + self.window[2]] += self.weight
+            self.row_weight[self._at(slice(None), y, z)] += self.weight
 
-    def _add(self, corner: tuple[int, ...], output_Kxyz: Tensor) -> None:
-        x, y, z = corner
-        _, height, length = self.window
-        for ring, part in self._pieces(x, x + self.window[0]):
-            at = (slice(None), ring, slice(y, y + height), slice(z, z + length))
-            self.sums[at].addcmul_(output_Kxyz[:, part], self.weight[part])
+    def add(self, y: int, z: int, output_Kxyz: Tensor) -> None:
+        """Add one window that starts at plane x, but for its background."""
+        for ring, part in self._pieces(self.x + self.window[0]):
+            self.sums[1:][(slice(None), *self._at(ring, y, z))].addcmul_(output_Kxyz[1:, part], self.weight[part])
 
-    def _finish(self, first: int, end: int) -> Iterator[Tensor]:
-        """Divide planes first to end by the weights they were added up with; the ring is then free for later ones."""
-        weight = self.row_weight.new_zeros((end - first, *self.row_weight.shape[1:]))
-        for x in self.xs:
-            low, high = max(first, x), min(end, x + self.window[0])
-            if low < high:
-                weight[low - first : high - first] += self.row_weight[low - x : high - x]
-        for ring, part in self._pieces(first, end):
+    def finish(self, end: int) -> Iterator[Tensor]:
+        """Divide planes x to end by their weights and give them; then go on to windows that start at plane end."""
+        weight = self._weight(end)
+        for ring, part in self._pieces(end):
             slab = self.sums[:, ring]
-            slab /= weight[part]
-            if not self.whole:
-                yield slab[(slice(None), *self.inside)] if self.pads[0] != (0, 0) else slab[(..., *self.inside[1:])]
-                slab.zero_()
+            slab[1:] /= weight[part]
+            others = slab[1] if len(slab) == 2 else torch.sum(slab[1:], 0, out=slab[0])
+            torch.sub(torch.ones((), device=slab.device), others, out=slab[0])
+            yield slab[:, self.inside[0] if self.pads[0] != (0, 0) else slice(None), *self.inside[1:]]
+            if end < self.padded[0]:
+                slab[1:] = 0
+        self.x = end
 
-    def _pieces(self, first: int, end: int) -> Iterator[tuple[slice, slice]]:
-        """Planes first to end as slices of the ring, each with its place counted from first."""
-        place = first
+    def _weight(self, end: int) -> Tensor:
+        """The weights of planes x to end, of all windows that they lie in; those that start at x hold them all."""
+        weight = self.spare[: end - self.x].copy_(self.row_weight[: end - self.x])
+        for before in (self.x - x for x in self.xs if x < self.x):
+            still = min(end - self.x, self.window[0] - before)
+            if still > 0:
+                weight[:still] += self.row_weight[before : before + still]
+        return weight
+
+    def _at(self, planes: slice, y: int, z: int) -> tuple[slice, slice, slice]:
+        return planes, slice(y, y + self.window[1]), slice(z, z + self.window[2])
+
+    def _pieces(self, end: int) -> Iterator[tuple[slice, slice]]:
+        """Planes x to end as slices of the ring, each with its place counted from x."""
+        depth, place = self.window[0], self.x
         while place < end:
-            at = place % self.depth
-            count = min(end - place, self.depth - at)
-            yield slice(at, at + count), slice(place - first, place - first + count)
+            at = place % depth
+            count = min(end - place, depth - at)
+            yield slice(at, at + count), slice(place - self.x, place - self.x + count)
             place += count
 
 
+def _crops(
+    image_CXYZ: NDArray[np.float32], corners: Sequence[Size3], window: Size3, pads: Sequence[tuple[int, int]]
+) -> Tensor:
+    """Windows (B, C, x, y, z) of the padded image; a view where nothing must be copied."""
+    crops = []
+    for corner in corners:
+        at = tuple(slice(first, first + width) for first, width in zip(corner, window, strict=True))
+        crop = image_CXYZ[(slice(None), *at)]
+        crops.append(torch.from_numpy(crop if crop.flags.writeable else crop.copy())[None])
+    crops_BCxyz = crops[0] if len(crops) == 1 else torch.cat(crops)
+    return F.pad(crops_BCxyz, [n for pair in reversed(pads) for n in pair]) if np.any(pads) else crops_BCxyz
+
+
 def _zeros(shape: Sequence[int], device: torch.device) -> Tensor:
-    # NumPy asks the system for large pages, which torch does not: the first touch of each page costs a quarter.
     if device.type == "cpu":
+        # NumPy asks the system for large pages, which torch does not: to touch them first costs a quarter.
         return torch.from_numpy(np.zeros(shape, dtype=np.float32))
     return torch.zeros(tuple(shape), device=device)
