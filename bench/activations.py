@@ -32,7 +32,7 @@ from bench.data.folder import read_case
 from bench.data.grid import Grid, ras_order, resample_linear, to_ras
 from bench.data.volumes import PreparedCase
 from bench.preview import block_mean, chosen_slice, slice_steps, upright
-from bench.windows import blend
+from bench.windows import slabs
 from mvl.config import SegmenterConfig, Size3
 from mvl.observe import can_observe, observed
 from results.store import atomic_write
@@ -59,13 +59,15 @@ def look(model: nn.Module, image_CXYZ: Floats, window: Size3, overlap: float) ->
     with observed(model) as seen:
 
         def energies(image_BCXYZ: Tensor) -> Tensor:
-            """(B, stages, X, Y, Z), and what else was seen is noted."""
+            """(B, 1 + stages, X, Y, Z), and what else was seen is noted; the first stands where `slabs` has background."""
             model(image_BCXYZ.to(where))
             stages[:] = seen.energy
             numbers.append((list(seen.entropy), list(seen.amplification)))
-            return torch.stack([_to_voxels(energy, patch, window) for energy in seen.energy.values()], dim=1)
+            maps = [_to_voxels(energy, patch, window) for energy in seen.energy.values()]
+            return torch.stack([torch.zeros_like(maps[0]), *maps], dim=1)
 
-        blended = blend(energies, image_CXYZ, window, overlap).cpu().numpy()
+        parts = [slab[1:].cpu().numpy().copy() for slab in slabs(energies, image_CXYZ, window, overlap)]
+        blended = np.concatenate(parts, axis=1)
     entropy, amplification = (np.mean(values, axis=0).astype(np.float32) for values in zip(*numbers, strict=True))
     return Look(dict(zip(stages, blended, strict=True)), entropy, amplification)
 
