@@ -59,7 +59,7 @@ def look(model: nn.Module, image_CXYZ: Floats, window: Size3, overlap: float) ->
     with observed(model) as seen:
 
         def energies(image_BCXYZ: Tensor) -> Tensor:
-            """(B, 1 + stages, X, Y, Z), and what else was seen is noted; the first stands where `slabs` has background."""
+            """(B, 1 + stages, X, Y, Z), the first where `slabs` has background; what else was seen is noted."""
             model(image_BCXYZ.to(where))
             stages[:] = seen.energy
             numbers.append((list(seen.entropy), list(seen.amplification)))
