@@ -17,7 +17,8 @@ class TrainSettings:
 
     The rate rises linearly over `warmup` of the steps and falls to zero along a cosine. clip bounds the gradient's
     norm. foreground is the share of crops that are centred on a foreground voxel. epochs is how many entries the
-    learning curve gets.
+    learning curve gets. augment is `none`, `light` (intensities) or `full` (also gamma, sharpness, turns and zooms);
+    mirror names the axes that may be mirrored, of x (left to right), y and z.
     """
 
     steps: int = 500
@@ -29,6 +30,13 @@ class TrainSettings:
     foreground: float = 0.67
     epochs: int = 20
     precision: str = "fp32"
+    augment: str = "light"
+    mirror: str = ""
+
+    @property
+    def flips(self) -> tuple[int, ...]:
+        """The axes of mirror, by number."""
+        return tuple("xyz".index(letter) for letter in self.mirror)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "epochs"):
@@ -44,23 +52,50 @@ class TrainSettings:
                 raise ValueError(f"train.{name}: {getattr(self, name)!r} is not above 0")
         if self.precision not in ("fp32", "bf16"):
             raise ValueError(f"train.precision: unknown value {self.precision!r}; known: fp32, bf16")
+        self._check_augmentation()
+
+    def _check_augmentation(self) -> None:
+        if self.augment not in ("none", "light", "full"):
+            raise ValueError(f"train.augment: unknown value {self.augment!r}; known: none, light, full")
+        if set(self.mirror) - set("xyz") or len(set(self.mirror)) < len(self.mirror):
+            raise ValueError(f"train.mirror: {self.mirror!r} must be letters of xyz, such as x, or empty")
 
 
 @dataclass(frozen=True)
 class DataSettings:
     """Preparation and prediction. max_voxels bounds the median prepared training volume (0: native median spacing).
 
-    overlap is that of neighbouring windows at prediction, as a share of the window.
+    overlap is that of neighbouring windows at prediction, as a share of the window. window, "low,high" in Hounsfield
+    units, takes the place of the percentiles by which CT is clipped: with very few patients those mislead. anisotropy:
+    where a voxel is more than this many times as thick as it is wide, slices are not interpolated; 0: always.
     """
 
     max_voxels: int = 0
     overlap: float = 0.5
+    window: str = ""
+    anisotropy: float = 3.0
+
+    @property
+    def hounsfield(self) -> tuple[float, float] | None:
+        """The two numbers of window; None for the percentiles."""
+        if not self.window:
+            return None
+        low, high = (float(part) for part in self.window.split(","))
+        return low, high
 
     def __post_init__(self) -> None:
         if self.max_voxels < 0:
             raise ValueError(f"data.max_voxels: {self.max_voxels!r} is below 0")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"data.overlap: {self.overlap!r} is outside [0, 1)")
+        if self.anisotropy and self.anisotropy < 1:
+            raise ValueError(f"data.anisotropy: {self.anisotropy!r} is below 1; 0 always interpolates")
+        try:
+            low, high = self.hounsfield or (0.0, 1.0)
+        except ValueError:
+            low, high = 0.0, 0.0
+        if not -float("inf") < low < high < float("inf"):
+            raise ValueError(f"data.window: {self.window!r} is no window; give low,high such as -160,240")
 
 
 @dataclass(frozen=True)
@@ -138,6 +173,12 @@ def train_settings(values: dict[str, Any]) -> TrainSettings:
     """The checked dataclass of a resolved `train` group."""
     known = {item.name for item in fields(TrainSettings)}
     return TrainSettings(**{key: value for key, value in values.items() if key in known})
+
+
+def data_settings(values: dict[str, Any]) -> DataSettings:
+    """The checked dataclass of a resolved `data` group."""
+    known = {item.name for item in fields(DataSettings)}
+    return DataSettings(**{key: value for key, value in values.items() if key in known})
 
 
 def _as(like: Any, value: Any, name: str) -> Any:

@@ -21,7 +21,7 @@ from bench.data.folder import open_task, read_case
 from bench.data.preparation import Preparation, fit_preparation
 from bench.data.splits import make_split
 from bench.data.volumes import PreparedCase, prepare_case, to_native
-from bench.presets import train_settings
+from bench.presets import data_settings, train_settings
 from results import store
 from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
 
@@ -93,7 +93,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
 
     config = SegmenterConfig.of(spec.model).fitted([case.shape for case in training])
     model = build_segmenter(job, config)
-    sampler = CropSampler(training, config.image, spec.seed, settings.foreground)
+    sampler = CropSampler(training, config.image, spec.seed, settings.foreground, settings.flips, settings.augment)
     engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
     meter.mark("built")
     curve = train(
@@ -161,7 +161,10 @@ def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[Prepar
     if split.digest != job.spec.split_digest:
         raise ValueError(f"{folder.path}: the split is not the planned one; were cases added or removed?")
     by_id = {case.id: case for case in folder.cases}
-    settings = fit_preparation([by_id[i] for i in split.train], job.info.modality, job.spec.data["max_voxels"])
+    data = data_settings(job.spec.data)
+    settings = fit_preparation(
+        [by_id[i] for i in split.train], job.info.modality, data.max_voxels, data.hounsfield, data.anisotropy
+    )
     training, held_out = ([prepare_case(by_id[i], settings) for i in side] for side in (split.train, split.held_out))
     return settings, training, held_out
 

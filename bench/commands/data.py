@@ -9,6 +9,7 @@ import click
 
 from bench.commands.console import console
 from bench.commands.options import Names
+from bench.commands.prepare import data_prepare
 
 
 @click.group()
@@ -45,3 +46,6 @@ def data_check(folder: Path, tasks: tuple[str, ...]) -> None:
     from bench.show import show_check
 
     sys.exit(show_check(folder, tasks, console()))
+
+
+data.add_command(data_prepare)

@@ -34,7 +34,7 @@ def case_content(case: Case, air: float | None) -> CaseContent:
     fact = case_facts(case)
     key = digest_of([CONTENT_VERSION, fact.image_digest, fact.label_digest, air], 32)
     target = cache_dir() / "contents" / f"{key}.npz"
-    write_once(target, lambda path: _measure(case, air, path))
+    write_once(target, lambda path: _measure(case, air, path), case.id)
     with np.load(target) as stored:
         return CaseContent(_box_of(stored["box"]), stored["values"])
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from scipy import ndimage
+
+# nibabel and SciPy are imported where they are used: they take 45 MB, and a process that cuts crops needs neither.
 
 Shape3 = tuple[int, int, int]
 #: First voxel and the one past the last, along each axis.
@@ -44,6 +44,14 @@ class Grid:
     def inside(self) -> tuple[slice, slice, slice]:
         """The box as an index of the native array's last three axes."""
         x, y, z = (slice(first, end) for first, end in self.box)
+        return x, y, z
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Size in mm of a prepared voxel along RAS axes."""
+        affine = np.array(self.affine)
+        native = np.linalg.norm(affine[:3, :3], axis=0)[list(ras_order(affine))]
+        x, y, z = (native * self.box_shape / np.array(self.shape)).tolist()
         return x, y, z
 
     @property
@@ -86,24 +94,32 @@ def _largest(probability_KXYZ: np.ndarray, grid: Grid) -> np.ndarray:
 
 def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Turn the last three axes to run nearest to right, anterior and superior: swaps and flips, no interpolation."""
-    return _orient(array, nib.io_orientation(affine))
+    from nibabel import io_orientation
+
+    return _orient(array, io_orientation(affine))
 
 
 def from_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """The inverse of `to_ras` for a case with this affine."""
-    return _orient(array, nib.orientations.ornt_transform(_RAS, nib.io_orientation(affine)))
+    from nibabel.orientations import io_orientation, ornt_transform
+
+    return _orient(array, ornt_transform(_RAS, io_orientation(affine)))
 
 
 def ras_order(affine: np.ndarray) -> tuple[int, int, int]:
     """For each RAS axis the native axis that becomes it."""
-    order = np.argsort(nib.io_orientation(affine)[:, 0])
+    from nibabel import io_orientation
+
+    order = np.argsort(io_orientation(affine)[:, 0])
     return int(order[0]), int(order[1]), int(order[2])
 
 
 def _orient(array: np.ndarray, orientation: np.ndarray) -> np.ndarray:
+    from nibabel.orientations import apply_orientation
+
     lead = array.ndim - 3
     moved = np.moveaxis(array, range(lead), range(-lead, 0)) if lead else array  # nibabel turns the first axes
-    turned = nib.orientations.apply_orientation(moved, orientation)
+    turned = apply_orientation(moved, orientation)
     return np.moveaxis(turned, range(-lead, 0), range(lead)) if lead else turned
 
 
@@ -143,6 +159,8 @@ def _linear_axis(array: np.ndarray, axis: int, size: int) -> np.ndarray:
 
 def smooth_for(array: np.ndarray, shape: Sequence[int], apart: int | None = None) -> np.ndarray:
     """Blur (X, Y, Z) before it is coarsened, or linear sampling would skip voxels and pick up their noise."""
+    from scipy import ndimage
+
     sigma = [max(0.0, (old / n - 1) / 2) for old, n in zip(array.shape, shape, strict=True)]
     if apart is not None:
         sigma[apart] = 0.0

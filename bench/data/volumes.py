@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from bench.data.folder import Case, DataError, read_case
 from bench.data.grid import (
     Box,
     Grid,
-    Shape3,
     ras_order,
     resample_linear,
     resample_nearest,
@@ -26,67 +25,33 @@ from bench.data.grid import (
 )
 from bench.data.nifti import read_nifti
 from bench.data.preparation import Preparation
+from bench.data.prepared import PreparedArrays, PreparedCase
 from results.record import digest_of
 
 __all__ = ["PreparedCase", "prepare_case", "prepare_image", "to_native"]
 
 #: Foreground positions kept for a label: crops are centred on them.
 _POSITIONS = 4096
-_FILES = ("image.npy", "label.npy", "positions.npy")
-
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """A prepared case on disk. image (C, X, Y, Z) float32 and label (X, Y, Z) uint8 lie on the prepared RAS grid.
-
-    positions (N, 4) int32 are foreground voxels as (label, x, y, z), at most _POSITIONS a label. grid says how the
-    arrays lie in the case's own image, to which predictions go back.
-    """
-
-    case: Case
-    image_path: Path
-    label_path: Path
-    positions_path: Path
-    grid: Grid
-
-    @property
-    def id(self) -> str:
-        return self.case.id
-
-    @property
-    def patient(self) -> str:
-        return self.case.patient
-
-    @property
-    def shape(self) -> Shape3:
-        return self.grid.shape
-
-    def image(self) -> np.ndarray:
-        """(C, X, Y, Z) float32, read-only, memory-mapped."""
-        return np.load(self.image_path, mmap_mode="r")
-
-    def label(self) -> np.ndarray:
-        """(X, Y, Z) uint8, read-only, memory-mapped."""
-        return np.load(self.label_path, mmap_mode="r")
-
-    def positions(self) -> np.ndarray:
-        """(N, 4) int32: label, x, y, z."""
-        return np.load(self.positions_path)
 
 
 def prepare_case(case: Case, preparation: Preparation, cache: Path | None = None) -> PreparedCase:
-    """Prepare a case, or find it prepared; safe with many writers. DataError if its files cannot be read.
+    """Prepare a case, or find it prepared; safe with many writers. DataError if its files cannot be read or
+    the prepared ones not be written.
 
     Lies in `<cache>/prepared/<digest of the file contents and the settings>/`.
     """
+    folder = prepared_folder(case, preparation, cache)
+    write_once(folder, lambda path: _prepare(case, preparation, path), case.id)
+    return PreparedCase(folder, Grid.of(json.loads((folder / "grid.json").read_text())), case)
+
+
+def prepared_folder(case: Case, preparation: Preparation, cache: Path | None = None) -> Path:
+    """Where a case lies once it is prepared; DataError if its files cannot be read."""
     fact = case_facts(case)
     if fact.errors:
         raise DataError("\n".join(fact.errors))
     key = digest_of([preparation.digest, fact.image_digest, fact.label_digest], 32)
-    folder = (cache or cache_dir()) / "prepared" / key
-    write_once(folder, lambda path: _prepare(case, preparation, path))
-    image, label, positions = (folder / name for name in _FILES)
-    return PreparedCase(case, image, label, positions, Grid.of(json.loads((folder / "grid.json").read_text())))
+    return (cache or cache_dir()) / "prepared" / key
 
 
 def prepare_image(paths: Sequence[Path], preparation: Preparation) -> tuple[np.ndarray, Grid]:
@@ -141,8 +106,10 @@ def _prepare(case: Case, preparation: Preparation, folder: Path) -> None:
     label = resample_nearest(to_ras(volume.label[grid.inside], volume.affine), grid.shape)
     image = _image(volume.image, grid, preparation)
     folder.mkdir(parents=True)
-    for name, array in zip(_FILES, (image, label, _positions(label)), strict=True):
-        np.save(folder / name, array)
+    arrays = PreparedArrays(folder, grid)
+    np.save(arrays.image_path, image)  # not through a map: where the disk is full, that would end the process
+    np.save(arrays.label_path, label)
+    np.save(arrays.positions_path, _positions(label))
     (folder / "grid.json").write_text(json.dumps(asdict(grid)))
 
 
