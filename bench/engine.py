@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -66,6 +67,11 @@ def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int 
         dist_init_required=False,
     )
     return engine
+
+
+def whole(model: nn.Module) -> AbstractContextManager[Any]:
+    """A context in which every parameter is here whole: ZeRO stage 3 cuts them up between steps."""
+    return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
 def rate(step: int, train: TrainSettings) -> float:

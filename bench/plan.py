@@ -62,6 +62,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
         zero_stage=study.zero_stage,
         checkpointing=study.checkpointing,
         command=study.command,
+        keep_model=study.keep_models,
     )
 
 

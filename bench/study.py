@@ -33,7 +33,7 @@ class StudySpec:
     backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
     preset, by group.
-    The last seven fields say how to run, and change no number.
+    The last eight fields say how to run, and change no number.
     """
 
     backbones: tuple[str, ...] = ("none",)
@@ -51,6 +51,7 @@ class StudySpec:
     max_concurrent: int = 0
     checkpointing: bool = False
     offline: bool = False
+    keep_models: bool = True
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -153,7 +154,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("seeds", "folds"), (int,)),
     **dict.fromkeys(("data", "preset", "out"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent"), int),
-    **dict.fromkeys(("checkpointing", "offline"), bool),
+    **dict.fromkeys(("checkpointing", "offline", "keep_models"), bool),
     "weights": dict,
 }
 

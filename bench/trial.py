@@ -20,7 +20,7 @@ from bench import provenance
 from bench.data.folder import open_task, read_case
 from bench.data.preparation import Preparation, fit_preparation
 from bench.data.splits import make_split
-from bench.data.volumes import PreparedCase, prepare_case, to_native
+from bench.data.volumes import PreparedCase, prepare_case
 from bench.presets import data_settings, train_settings
 from results import store
 from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
@@ -39,6 +39,7 @@ class TrialJob:
     """A trial and where its things are. Nothing here but `spec` may change a number.
 
     data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
+    keep_model: store the trained model in the run folder.
     """
 
     spec: TrialSpec
@@ -51,6 +52,7 @@ class TrialJob:
     zero_stage: int = 0
     checkpointing: bool = False
     command: str = ""
+    keep_model: bool = True
 
 
 def attempt(job: TrialJob, report: Report) -> TrialResult:
@@ -126,6 +128,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "data_digest": spec.data_digest,
         "command": job.command,
         "crop": list(config.image),
+        "model": store_model(job, engine.module),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
@@ -169,16 +172,25 @@ def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[Prepar
     return settings, training, held_out
 
 
+def store_model(job: TrialJob, model: Any) -> dict[str, Any] | None:
+    """Keep the trained model for `bench predict`, before there is a record of it; None where it is not to be kept."""
+    from bench import engine, model_file
+
+    if not job.keep_model:
+        return None
+    with engine.whole(model):
+        return asdict(model_file.save(Path(job.run), job.spec, model))
+
+
 def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Report) -> list[CaseScore]:
     """Voxel counts of every held-out case on its native grid; a slice of each is kept for the report's pictures."""
-    from bench.evaluate import count, predict
+    from bench.evaluate import Inference, count, predict_native
     from bench.preview import Preview
 
-    window, classes = model.config.image, model.config.classes
+    how = Inference.of(job.spec, model.config.image)
     preview, scores = Preview(), []
     for done, case in enumerate(held_out, start=1):
-        probability = predict(model, case.image(), window, job.spec.data["overlap"], classes)
-        prediction = to_native(probability, case.grid)
+        prediction = predict_native(model, case.image(), case.grid, how, case.id)
         volume = read_case(case.case)
         scores += count(prediction, volume.label, job.info.labels, case.id, case.patient)
         preview.add(case.id, volume, prediction)
