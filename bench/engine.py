@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -89,6 +90,11 @@ def mean(value: float) -> float:
     box = torch.tensor([value], dtype=torch.float64, device=device())
     dist.all_reduce(box)
     return box.item() / dist.get_world_size()
+
+
+def whole(model: nn.Module) -> AbstractContextManager[Any]:
+    """A context in which every parameter is here whole: ZeRO stage 3 cuts them up between steps."""
+    return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
 def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, Any]:

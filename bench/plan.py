@@ -65,6 +65,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
         checkpointing=study.checkpointing,
         activations=study.activations,
         command=study.command,
+        keep_model=study.keep_models,
     )
 
 

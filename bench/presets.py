@@ -104,7 +104,9 @@ class DataSettings:
     overlap is that of neighbouring windows at prediction, as a share of the window. window, "low,high" in Hounsfield
     units, takes the place of the percentiles by which CT is clipped: with very few patients those mislead. anisotropy:
     where a voxel is more than this many times as thick as it is wide, slices are not interpolated; 0: always.
-    tolerance is that of NSD in mm; 0 is the task's own, and a trial's record holds which it was.
+    tolerance is that of NSD in mm; 0 is the task's own, and a trial's record holds which it was. windows
+    is how many are predicted at a time. mirror, letters of xyz: predictions are means over mirror images along these
+    axes.
     """
 
     max_voxels: int = 0
@@ -112,6 +114,8 @@ class DataSettings:
     window: str = ""
     anisotropy: float = 3.0
     tolerance: float = 0.0
+    windows: int = 1
+    mirror: str = ""
 
     @property
     def hounsfield(self) -> tuple[float, float] | None:
@@ -130,6 +134,10 @@ class DataSettings:
             raise ValueError(f"data.tolerance: {self.tolerance!r} is no distance in mm; 0 is the task's own")
         if self.anisotropy and self.anisotropy < 1:
             raise ValueError(f"data.anisotropy: {self.anisotropy!r} is below 1; 0 always interpolates")
+        if self.windows < 1:
+            raise ValueError(f"data.windows: {self.windows!r} is not a positive whole number")
+        if set(self.mirror) - set("xyz") or len(set(self.mirror)) < len(self.mirror):
+            raise ValueError(f"data.mirror: {self.mirror!r} must be letters of xyz, such as x, or empty")
         try:
             low, high = self.hounsfield or (0.0, 1.0)
         except ValueError:

@@ -41,7 +41,7 @@ class StudySpec:
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
     preset, by group. variants are lists of values for settings of the model; each combination is an arm.
-    The last eight fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
+    The last nine fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
     the activation maps.
     """
 
@@ -65,6 +65,7 @@ class StudySpec:
     checkpointing: bool = False
     activations: int = 2
     offline: bool = False
+    keep_models: bool = True
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -204,7 +205,7 @@ _KINDS: dict[str, Any] = {
     "fractions": (float,),
     **dict.fromkeys(("data", "preset", "out", "labels"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
-    **dict.fromkeys(("checkpointing", "offline"), bool),
+    **dict.fromkeys(("checkpointing", "offline", "keep_models"), bool),
     **dict.fromkeys(("weights", "variants"), dict),
 }
 

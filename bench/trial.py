@@ -20,7 +20,7 @@ from bench import provenance
 from bench.data.folder import open_task, read_case
 from bench.data.preparation import Preparation, fit_preparation
 from bench.data.splits import make_split
-from bench.data.volumes import PreparedCase, prepare_case, to_native
+from bench.data.volumes import PreparedCase, prepare_case
 from bench.presets import data_settings, train_settings
 from results import store
 from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
@@ -41,6 +41,7 @@ class TrialJob:
 
     data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
     activations: of how many held-out cases, the first by name, the activation maps are kept.
+    keep_model: store the trained model in the run folder.
     """
 
     spec: TrialSpec
@@ -54,6 +55,7 @@ class TrialJob:
     checkpointing: bool = False
     activations: int = 0
     command: str = ""
+    keep_model: bool = True
 
 
 def attempt(job: TrialJob, report: Report) -> TrialResult:
@@ -136,6 +138,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "data_digest": spec.data_digest,
         "command": job.command,
         "crop": list(config.image),
+        "model": store_model(job, engine.module),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
@@ -182,18 +185,27 @@ def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[Prepar
     return settings, training, held_out
 
 
+def store_model(job: TrialJob, model: Any) -> dict[str, Any] | None:
+    """Keep the trained model for `bench predict`, before there is a record of it; None where it is not to be kept."""
+    from bench import engine, model_file
+
+    if not job.keep_model:
+        return None
+    with engine.whole(model):
+        return asdict(model_file.save(Path(job.run), job.spec, model))
+
+
 def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Report) -> list[CaseScore]:
     """Scores of every held-out case on its native grid; a slice of each is kept for the report's pictures."""
-    from bench.evaluate import predict
+    from bench.evaluate import Inference, predict_native
     from bench.preview import Preview
     from bench.scoring.case import score_case
 
-    window, classes = model.config.image, model.config.classes
     labels, tolerance = job.info.labels, job.spec.data["tolerance"]
+    how = Inference.of(job.spec, model.config.image)
     preview, scores = Preview(), []
     for done, case in enumerate(held_out, start=1):
-        probability = predict(model, case.image(), window, job.spec.data["overlap"], classes)
-        prediction = to_native(probability, case.grid)
+        prediction = predict_native(model, case.image(), case.grid, how, case.id)
         volume = read_case(case.case)
         scores += score_case(prediction, volume.label, volume.spacing, labels, case.id, case.patient, tolerance)
         preview.add(case.id, volume, prediction)

@@ -97,8 +97,8 @@ def cost_table(costs: pd.DataFrame) -> Table:
 _COST = (
     "Cost of each arm over its complete trials: parameters, all and trainable and steps (a range where trials "
     "differ), median seconds a step, the greatest peak memory of a trial's process, and hours: those of preparing, "
-    "training and scoring, times workers and, on a CPU, the threads of each. Dice per hour: mean Dice over all tasks, over the "
-    "hours of one trial."
+    "training and scoring, times workers and, on a CPU, the threads of each. Dice per hour: mean Dice over all "
+    "tasks, over the hours of one trial."
 )
 
 

@@ -22,9 +22,9 @@ def by_arm(records: Sequence[TrialResult], trials: pd.DataFrame, modalities: pd.
     """A row an arm with a complete trial, in reading order, with COLUMNS; what no record tells is missing.
 
     Parameters, trained or not, and steps: the least and the most over trials. seconds_a_step: median;
-    peak_memory_bytes: the greatest. unit: `core hours`, or `GPU hours` where trials ran on one. hours: their sum over trials, of preparing,
-    training and scoring, times workers (and threads of each, on cores). dice: mean over all tasks; dice_an_hour: that,
-    over hours_a_trial. trials and modalities: from `results.summary`.
+    peak_memory_bytes: the greatest. unit: `core hours`, or `GPU hours` where trials ran on one. hours: their sum over
+    trials, of preparing, training and scoring, times workers (and threads of each, on cores). dice: mean over all
+    tasks; dice_an_hour: that, over hours_a_trial. trials and modalities: from `results.summary`.
     """
     arms = dict(zip(trials["digest"], trials["arm"], strict=True))
     of_arm: dict[str, list[TrialResult]] = {}

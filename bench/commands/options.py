@@ -144,6 +144,9 @@ STUDY_OPTIONS = [
     click.option("--checkpointing", is_flag=True, default=None, help="Compute the block twice instead of keeping it."),
     click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
+    click.option(
+        "--models/--no-models", "keep_models", default=None, help="Keep each trained model for `bench predict` [kept]."
+    ),
     click.option("--out", help="Run folder [runs/<data>-<preset>]."),
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
     click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
