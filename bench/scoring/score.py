@@ -78,4 +78,5 @@ def _say(pairs: folder.Pairs, tolerance: float) -> None:
     left_out = [f"{len(pairs.missing)} without a prediction"] * bool(pairs.missing)
     left_out += [f"{len(pairs.extra)} without a reference"] * bool(pairs.extra)
     told = f"; left out: {', '.join(left_out)}" if left_out else ""
-    click.echo(f"{len(pairs.found)} cases scored{told}; NSD within {tolerance:g} mm", err=True)
+    cases = "1 case" if len(pairs.found) == 1 else f"{len(pairs.found)} cases"
+    click.echo(f"{cases} scored{told}; NSD within {tolerance:g} mm", err=True)

@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from bench import plan, preflight
 from bench.scoring import surface
 from bench.scoring.case import score_case
 from bench.scoring.counts import confusion, foreground_box
+from bench.study import StudySpec
 from results import summary
+from tests.conftest import write_task
 from tests.results import fake
 
 SHAPES = st.tuples(*[st.integers(1, 7)] * 3)
@@ -191,6 +194,18 @@ def test_a_value_without_a_label_is_refused(side):
     pair = (wrong, clean) if side == "prediction" else (clean, wrong)
     with pytest.raises(ValueError, match=f"case: {side} has the value 3; with 2 labels the largest is 2"):
         scored(*pair)
+
+
+@pytest.mark.parametrize(
+    ("task", "given_mm", "used_mm"), [("Task04_Hippocampus", 0, 1.0), ("Task99_Own", 0, 2.0), ("Task99_Own", 3.5, 3.5)]
+)
+def test_the_tolerance_that_is_used_is_in_the_specification(tmp_path, task, given_mm, used_mm):
+    write_task(tmp_path / "data", task, cases=2)
+    study = StudySpec(
+        ("none",), data=str(tmp_path / "data"), settings={"data": {"tolerance": given_mm}}, out=str(tmp_path / "run")
+    )
+    (job,) = plan.expand(study, preflight.check(study, lambda text: None))
+    assert job.spec.data["tolerance"] == used_mm
 
 
 @pytest.mark.slow  # importing MONAI takes seconds
