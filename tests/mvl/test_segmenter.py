@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from mvl.config import SegmenterConfig
+from mvl.config import CHOICES, SegmenterConfig
 from mvl.decoder import upsampling_steps
 from mvl.loss import batch_dice, dice_ce_loss
 from mvl.model import Segmenter
@@ -42,6 +42,10 @@ SWITCHES = [
     {"attention": "global", "fusion": "none", "decoder": "linear"},
     {"placement": "middle"},
     {"placement": "before"},
+    {"placement": "middle+after"},
+    {"placement": "before+after", "mapper_lora": 2},
+    {"decoder": "subpixel"},
+    {"decoder": "subpixel", "decoder_width": 4, "patch": (4, 2, 1), "image": (8, 4, 3)},
     {"residual": False},
     {"patch": (4, 4, 2), "image": (8, 8, 4)},
 ]
@@ -52,16 +56,13 @@ def test_every_switch_keeps_the_shape_and_reaches_every_trainable_parameter(chan
     model = tiny(Block(), **changes)
     logits = model(torch.randn(2, 2, *model.config.image))
     assert logits.shape == (2, 3, *model.config.image)
-    logits.square().mean().backward()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zeros at first, which give the other factor no gradient
+            torch.nn.init.ones_(parameter)
+    model(torch.randn(2, 2, *model.config.image)).square().mean().backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is not None and parameter.grad.abs().sum() > 0) == parameter.requires_grad, name
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.tuples(*[st.integers(3, 13)] * 3), st.sampled_from(["linear", "skip"]))
-def test_any_image_size_works(size, decoder):
-    model = tiny(decoder=decoder).eval()
-    assert model(torch.randn(1, 2, *size)).shape == (1, 3, *size)
+        assert parameter.requires_grad != (".block." in name or ".base_layer." in name), name
 
 
 def test_arms_share_the_initial_values_of_all_that_they_share():
@@ -70,7 +71,7 @@ def test_arms_share_the_initial_values_of_all_that_they_share():
     assert all(torch.equal(bare[name], plugged[name]) for name in bare)
 
 
-@pytest.mark.parametrize("placement", ["before", "middle", "after"])
+@pytest.mark.parametrize("placement", CHOICES["placement"])
 def test_the_block_changes_the_prediction(placement):
     image = torch.randn(1, 2, 8, 8, 8)
     assert not torch.allclose(tiny()(image), tiny(Block(), placement=placement)(image))
