@@ -67,8 +67,9 @@ class DataSettings:
 
     overlap is that of neighbouring windows at prediction, as a share of the window. window, "low,high" in Hounsfield
     units, takes the place of the percentiles by which CT is clipped: with very few patients those mislead. anisotropy:
-    where a voxel is more than this many times as thick as it is wide, slices are not interpolated; 0: always. windows is
-    how many are predicted at a time. mirror, letters of xyz: predictions are means over mirror images along these axes.
+    where a voxel is more than this many times as thick as it is wide, slices are not interpolated; 0: always.
+    windows is how many are predicted at a time. mirror, letters of xyz: predictions are means over mirror images along
+    these axes.
     """
 
     max_voxels: int = 0
