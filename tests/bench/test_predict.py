@@ -209,7 +209,15 @@ def test_probabilities_are_4d_and_the_labels_are_their_largest(run, tmp_path):
 def test_a_trial_is_found_by_any_of_its_names(run):
     folder, job, record = run
     spec = job.spec
-    names = ["", spec.digest, spec.digest[:5], spec.key, f"{spec.task}/{spec.arm}", spec.task, f"trials/{spec.key}.json"]
+    names = [
+        "",
+        spec.digest,
+        spec.digest[:5],
+        spec.key,
+        f"{spec.task}/{spec.arm}",
+        spec.task,
+        f"trials/{spec.key}.json",
+    ]
     assert [find_trial(folder / name).record.spec for name in names] == [spec] * len(names)
 
 
