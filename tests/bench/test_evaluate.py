@@ -133,6 +133,3 @@ def test_labels_and_probabilities_lie_on_the_native_grid(grid, seed):
     assert np.array_equal(label[sure], into.argmax(0)[sure])
     alone = predict_native(Voxelwise(), image, grid, Inference((4, 4, 4)), "case")
     assert np.array_equal(label, alone)
-
-
-VOLUMES = hnp.arrays(np.uint8, (4, 5, 3), elements=st.integers(0, 2))
