@@ -50,7 +50,7 @@ def save(run: Path, spec: TrialSpec, model: nn.Module) -> Stored:
     path = model_path(run, spec)
     path.parent.mkdir(parents=True, exist_ok=True)
     left_out = _left_out(model)
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in left_out}
+    tensors = _kept(model, left_out)
     metadata = {
         "digest": spec.digest,
         "schema": str(SCHEMA),
@@ -103,7 +103,7 @@ def load(run: Path, spec: TrialSpec, model: nn.Module, left_out: str) -> nn.Modu
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise PredictionError(f"{path}: cannot be read ({error}); train the trial again") from error
-    wanted = model.state_dict().keys() - frozen.keys()
+    wanted = _kept(model, frozen).keys()
     if other := sorted(wanted ^ tensors.keys()):
         raise PredictionError(f"{path}: does not fit this version's model, which differs in {other[0]!r}")
     model.load_state_dict(tensors, strict=False)
@@ -112,11 +112,17 @@ def load(run: Path, spec: TrialSpec, model: nn.Module, left_out: str) -> nn.Modu
 
 def _left_out(model: nn.Module) -> dict[str, Tensor]:
     """The parameters that are not stored: the frozen ones of the block that stands in the segmenter."""
-    block = getattr(getattr(model, "adapter", None), "block", None)
-    if block is None:
-        return {}
-    frozen = {id(parameter) for parameter in block.parameters() if not parameter.requires_grad}
-    return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in frozen}
+    blocks = [adapter.block for adapter in getattr(model, "adapters", {}).values() if hasattr(adapter, "block")]
+    frozen = {id(one) for block in blocks for one in block.parameters() if not one.requires_grad}
+    named = model.named_parameters(remove_duplicate=False)
+    return {name: parameter for name, parameter in named if id(parameter) in frozen}
+
+
+def _kept(model: nn.Module, left_out: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What is stored, each tensor under its first name: a block at two places is one block."""
+    first = {id(tensor): name for name, tensor in reversed(model.state_dict(keep_vars=True).items())}
+    kept = set(first.values()) - left_out.keys()
+    return {name: tensor for name, tensor in model.state_dict().items() if name in kept}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> str:

@@ -337,11 +337,12 @@ def test_a_trial_whose_weights_are_not_numbers_names_the_image(run, tmp_path):
 
 
 def test_every_kind_of_arm_is_built_again_as_it_was(tiny_msd, tmp_path):
-    """Pre-trained, shuffled, LoRA, trained, random, mappers, MLP, depth: the model in memory and the one from disk agree."""
+    """The model in memory and the one from disk agree, also where one block stands at two places."""
+    model = {"mapper_lora": 2, "width": 64, "placement": "middle+after"}
     checkpoint = tiny.write_checkpoint(tmp_path / "little", tiny.spec("gpt2"))
     study = StudySpec(
         backbones=(str(checkpoint),), controls=("all",), data=str(tiny_msd), out=str(tmp_path / "run"),
-        settings={**SMALL, "model": SMALL["model"] | {"mapper_lora": 2, "width": 64}, "train": {"steps": 2, "epochs": 1}},
+        settings={**SMALL, "model": SMALL["model"] | model, "train": {"steps": 2, "epochs": 1}},
     )  # fmt: skip
     done = trained(study)
     kinds = [job.spec.control for job, _ in done]
