@@ -23,6 +23,7 @@ ROOMS = (
     "tests.speed.statistics",
     "tests.speed.reports",
     "tests.speed.crops",
+    "tests.speed.window",
 )
 
 #: Runs a verdict needs at least, unless the number is exact, as a count of bytes is.
