@@ -81,10 +81,20 @@ def predict_native(
         into_KXYZ[0], into_KXYZ[1:] = 1, 0
         probability_RAS = to_ras(into_KXYZ[(slice(None), *grid.inside)], affine)
     for x, plane_KYZ in planes(predict(model, image_CXYZ, how, case, on_windows), grid):
-        label_RAS[x] = plane_KYZ.argmax(0).to(torch.uint8).cpu().numpy()
+        label_RAS[x] = likeliest(plane_KYZ).cpu().numpy()
         if probability_RAS is not None:
             probability_RAS[:, x] = plane_KYZ.clamp(0, 1).cpu().numpy()
     return label
+
+
+def likeliest(plane_KYZ: Tensor) -> Tensor:
+    """The class with the largest value, the first of equals; (Y, Z) uint8. Ten times as fast as argmax over classes."""
+    best_YZ = plane_KYZ[0]
+    label_YZ = torch.zeros_like(best_YZ, dtype=torch.uint8)
+    for value, plane_YZ in enumerate(plane_KYZ[1:], start=1):
+        label_YZ.masked_fill_(plane_YZ > best_YZ, value)
+        best_YZ = torch.maximum(best_YZ, plane_YZ)
+    return label_YZ
 
 
 def probabilities(model: nn.Module, how: Inference) -> Predictor:

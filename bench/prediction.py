@@ -139,7 +139,7 @@ def _check_free(images: Iterable[Image], to: Path, force: bool, probabilities: b
         raise PredictionError(f"--to {to}: {clash[0].name} would be written over its own image; give another folder")
     if (there := [target for target in targets if target.exists()]) and not force:
         raise PredictionError(
-            f"{there[0]}: exists, as {len(there)} of the {len(targets)} files to be written do; --force writes over them"
+            f"{there[0]}: exists, as do {len(there)} of the {len(targets)} files to write; --force writes over them"
         )
 
 

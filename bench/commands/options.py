@@ -166,9 +166,8 @@ def study_of(given: dict[str, Any]) -> StudySpec:
     values = load(path) if path else {}
     settings = {group: dict(items) for group, items in values.pop("settings", {}).items()}
     flagged, varied = _flagged(given, overrides)
-    if {"steps", "budget"} & set(
-        flagged.get("train", {})
-    ):  # a flag's budget takes the place of the file's, of any kind
+    if {"steps", "budget"} & set(flagged.get("train", {})):
+        # A flag's budget takes the place of the file's, of any kind.
         settings["train"] = {k: v for k, v in settings.get("train", {}).items() if k not in ("steps", "budget")}
     for group, items in flagged.items():
         settings.setdefault(group, {}).update(items)
@@ -189,9 +188,9 @@ def _flagged(given: dict[str, Any], overrides: tuple[str, ...]) -> tuple[Setting
     for group, name, value in map(_override, overrides):
         flagged.setdefault(group, {})[name] = value
     for flag, (group, name) in SHORT.items():
-        if (value := given.pop(flag)) is not None:
+        if (value := given.pop(flag, None)) is not None:
             flagged.setdefault(group, {})[name] = value
-    lists = {name: chosen for name in VARIED if (chosen := given.pop(name)) is not None}
+    lists = {name: chosen for name in VARIED if (chosen := given.pop(name, None)) is not None}
     for name, chosen in lists.items():
         if len(chosen) == 1:
             flagged.setdefault("model", {})[name] = chosen[0]

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from bench.commands.console import console
-from bench.commands.options import SHORT, study_of, study_options
+from bench.commands.options import study_of, study_options
 
 #: The flags of a study that change what is prepared.
 _WANTED = ("study", "data", "tasks", "labels", "folds", "fractions", "preset", "overrides")
@@ -45,5 +45,5 @@ def data_prepare(workers: int | None, memory: str | None, **given: Any) -> None:
     from bench.data.ahead import size_of
     from bench.preparing import prepare_study
 
-    study = study_of({**dict.fromkeys(SHORT), "weights": (), **given})
+    study = study_of({"weights": (), **given})
     sys.exit(prepare_study(study, console(), workers, size_of(memory, "--memory") if memory else None))

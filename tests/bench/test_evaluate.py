@@ -51,7 +51,7 @@ def test_planes_streamed_back_equal_the_whole_resampled(grid, classes, step, see
 
 
 class Voxelwise(nn.Module):
-    """Logits of a voxel from that voxel alone, times what the position weighs: so that mirroring matters if asked to."""
+    """Logits of a voxel from that voxel alone; with sided also from its place, so that mirroring matters."""
 
     def __init__(self, sided: bool = False) -> None:
         super().__init__()

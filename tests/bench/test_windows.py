@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def test_windows_cover_every_voxel_and_stay_inside(side, width, overlap):
     side = max(side, width)
     found = starts(side, width, overlap)
     assert found[0] == 0 and found[-1] == side - width and found == sorted(set(found))
-    assert all(b - a <= width for a, b in zip(found, found[1:], strict=False))
+    assert all(b - a <= width for a, b in itertools.pairwise(found))
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ ROOMS = (
     "tests.speed.reports",
     "tests.speed.crops",
     "tests.speed.scoring",
+    "tests.speed.window",
 )
 
 #: Runs a verdict needs at least, unless the number is exact, as a count of bytes is.
