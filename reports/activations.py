@@ -120,11 +120,11 @@ def draw(task: TaskMaps, warning: str = "") -> Figure:
     grid = figure.subplots(len(task.arms), 1 + len(stages), squeeze=False)
     for row, one in zip(grid, task.arms, strict=True):
         _panel(row[0], one.slice)
-        row[0].set_ylabel(text(one.arm).replace(" (", "\n(").replace(", ", ",\n"), fontsize=8)
+        row[0].set_ylabel(text(one.arm).replace(" (", "\n(").replace("), ", "),\n"), fontsize=8)
         for axes, stage in zip(row[1:], stages, strict=True):
             _panel(axes, one.slice, one.maps.get(stage))
     for axes, name in zip(grid[0], ("image", *(STAGES[stage] for stage in stages)), strict=True):
-        axes.set_title(name.replace(", ", ",\n"), fontsize=8)
+        axes.set_title(name.replace("), ", "),\n"), fontsize=8)
     warn(figure, warning)
     return figure
 

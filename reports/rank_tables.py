@@ -23,16 +23,16 @@ def ranks_table(ranks: pd.DataFrame) -> Table:
 
 
 def significance_table(answers: pd.DataFrame) -> Table:
-    """Task × arm: is the difference to the baseline shown?"""
-    columns = ("Task", *map(str, answers.columns))
-    shown = answers.astype(object).where(answers.notna(), MISSING)
-    rows = tuple((Cell(str(task)), *(Cell(str(value)) for value in shown.loc[task])) for task in shown.index)
+    """Arm × task: is the difference to the baseline shown?"""
+    by_arm = answers.T
+    columns = ("Arm", *map(str, by_arm.columns))
+    shown = by_arm.astype(object).where(by_arm.notna(), MISSING)
+    rows = tuple((Cell(str(arm)), *(Cell(str(value)) for value in shown.loc[arm])) for arm in shown.index)
     caption = (
         "Is the arm's Dice above the baseline's? Yes and no are shown differences (no: below), by interval and by "
         "Holm's p."
     )
-    frame = answers.reset_index()
-    return Table("significance", caption, columns, (Group("", rows),) if rows else (), frame)
+    return Table("significance", caption, columns, (Group("", rows),) if rows else (), by_arm.reset_index())
 
 
 def stability_table(stability: pd.DataFrame) -> Table:

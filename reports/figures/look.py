@@ -35,8 +35,7 @@ _STYLE: Any = {
     "axes.grid": True,
     "grid.color": "#dddddd",
     "svg.hashsalt": "report",  # the same figure gives the same file
-    "pdf.compression": 6,
-    "pdf.fonttype": 42,
+    "pdf.fonttype": 42,  # publishers refuse the other kind
 }
 
 

@@ -115,7 +115,7 @@ def name_cells(axes: Axes, grid: pd.DataFrame) -> None:
     """Tasks at the left, arms below; long names stand aslant where arms are many."""
     axes.set(xlabel="", ylabel="")
     axes.set_yticklabels([text(name) for name in grid.index], rotation=0)
-    names = [text(name).replace(" (", "\n(").replace(", ", ",\n") for name in grid.columns]
+    names = [text(name).replace(" (", "\n(").replace("), ", "),\n") for name in grid.columns]
     aslant: dict[str, Any] = (
         {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(names) > 5 else {"rotation": 0}
     )

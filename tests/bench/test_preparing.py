@@ -102,5 +102,5 @@ def test_bad_flags_are_refused(tiny_msd: Path, cache: Path) -> None:
     assert "--memory: 'lots' is no size" in str(prepare(tiny_msd, "--memory", "lots").exception)
     assert "data.window: '5,3' is no window" in str(prepare(tiny_msd, "--set", "data.window=5,3").exception)
     assert "unknown task 'Task1'" in str(prepare(tiny_msd, "--tasks", "Task1").exception)
-    assert "no such fold" in prepare(tiny_msd, "--folds", "7").output
+    assert "no such fold" in str(prepare(tiny_msd, "--folds", "7").exception)
     assert prepare(tiny_msd, "--backbones", "llama3").exit_code == 2

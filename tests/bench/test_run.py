@@ -19,9 +19,8 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 COLUMNS = [
     *("task", "modality", "backbone", "control", "layer", "weights", "seed", "fold", "fraction", "digest"),
-    *("case", "patient"),
-    *("label", "tp", "fp", "fn", "tn", "dice", "jaccard", "precision", "recall", "specificity", "accuracy"),
-    *("balanced_accuracy", "nsd", "hd95", "hd95_penalised", "diagonal"),
+    *("case", "patient", "label", "tp", "fp", "fn", "tn", "dice", "jaccard", "precision", "recall", "specificity"),
+    *("accuracy", "balanced_accuracy", "nsd", "hd95", "hd95_penalised", "diagonal"),
 ]
 SMALL = ["--steps", "4"] + [
     part

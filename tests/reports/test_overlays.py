@@ -21,7 +21,9 @@ def run(tmp_path):
 
 
 def found(folder, made, trials):
-    return cases.task_cases([folder], shown.shown_trials(made, trials), trials)
+    """Task → its cases, and the sentences about what is missing."""
+    told = list(cases.task_cases([folder], shown.shown_trials(made, trials), trials))
+    return {task: chosen for task, chosen, _ in told}, [sentence for *_, missing in told for sentence in missing]
 
 
 def scores(**dice):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from reports import build, facts, html, inline, tables
+from reports import album, build, facts, html, inline, tables
 from results import store
 from tests.results import fake
 
@@ -68,6 +68,7 @@ def test_the_files_are_there(demo):
     for name in ("dice", "difference", "learning_loss", "learning_dice", "cases_Task01_Fake", "cases_Task02_Fake"):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in (folder / "figures" / f"{name}.svg").read_bytes()
+        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert len(pd.read_csv(folder.parent / "results.csv")) == 5 * 2 * 2
     assert not list(folder.rglob("*.tmp"))
 
@@ -134,11 +135,13 @@ def test_a_stand_in_is_called_so_everywhere(demo):
 def test_figures_say_it_too(tmp_path, monkeypatch):
     drawn = []
     run = fake.write_run(tmp_path, fake.records(2))
-    monkeypatch.setattr(build, "_save", lambda folder, name, words, figure: drawn.append((name, figure)))
+    monkeypatch.setattr(
+        album, "save_all", lambda folder, figures: drawn.extend((n, f) for n, _, f in figures if f) or []
+    )
     monkeypatch.setattr(html, "render", lambda page: "")
     monkeypatch.setattr(html, "render_markdown", lambda page, folder: "")
     build.write_report(run, command=COMMAND)
-    assert len(drawn) == 6
+    assert len(drawn) == 11
     for name, figure in drawn:
         words = [text.get_text() for text in figure.findobj(Text)]
         assert any(word.startswith(BANNER) for word in words), name
@@ -247,11 +250,12 @@ def test_sections_without_a_table_of_theirs_are_not_in_the_contents():
     table = tables.plain("cost", "Cost.", pd.DataFrame({"Arm": ["a"]}))
     page = html.Page(facts.Facts("t", "", (), {}, 1, 1, 0, 1), table, {"cost": table}, [], [], COMMAND)
     links = [attributes["href"] for tag, attributes in Visible(html.render(page)).tags if tag == "a"]
-    assert links == ["#cases", "#training", "#cost", "#failures"]
+    assert links == ["#cost", "#training", "#cases", "#failures"]
 
 
 def test_every_link_leads_to_a_section(demo):
     tags = Visible(demo.read_text()).tags
     places = {attributes.get("id") for _, attributes in tags}
     links = [attributes["href"][1:] for tag, attributes in tags if tag == "a"]
-    assert len(links) == len(html.SECTIONS) and set(links) <= places
+    assert links == [key for key in html.SECTIONS if key in links] and set(links) <= places
+    assert {"data", "by_task", "ranking", "cost", "cases", "provenance"} <= set(links)
