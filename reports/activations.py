@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from reports.cases import edge, enlarged
 from reports.figures.look import text, warn
-from reports.previews import PreviewError, Slice, preview_path, read_slices
+from reports.previews import Bytes, PreviewError, Slice, preview_path, read_slices
 from reports.tables import MISSING, Cell, Group, Table
 
 #: Stage → its heading, in the order of the way through the model.
@@ -34,6 +35,9 @@ STAGES = {
 }
 _BROKEN = (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, IndexError)
 _MOST_ARMS = 12
+_PANEL, _GAP = 168, 6
+#: How much of a pixel is the heat map, and how much the slice below it.
+_HEAT = 0.65
 
 
 @dataclass(frozen=True)
@@ -115,34 +119,43 @@ def draw(task: TaskMaps, warning: str = "") -> Figure:
     stages = [stage for stage in STAGES if any(stage in one.maps for one in task.arms)]
     first = task.arms[0].slice
     tall = float(np.clip(first.image_HW.shape[0] * first.aspect / first.image_HW.shape[1], 0.4, 1.6))
-    size = (1.6 + 1.5 * (1 + len(stages)), 0.9 + (1.5 * tall + 0.08) * len(task.arms))
-    figure = Figure(figsize=size, layout="constrained")
-    grid = figure.subplots(len(task.arms), 1 + len(stages), squeeze=False)
-    for row, one in zip(grid, task.arms, strict=True):
-        _panel(row[0], one.slice)
-        row[0].set_ylabel(text(one.arm).replace(" (", "\n(").replace("), ", "),\n"), fontsize=8)
-        for axes, stage in zip(row[1:], stages, strict=True):
-            _panel(axes, one.slice, one.maps.get(stage))
-    for axes, name in zip(grid[0], ("image", *(STAGES[stage] for stage in stages)), strict=True):
-        axes.set_title(name.replace("), ", "),\n"), fontsize=8)
+    height = round(_PANEL * tall)
+    figure = Figure(figsize=(1.6 + 1.4 * (1 + len(stages)), 0.9 + 1.45 * tall * len(task.arms)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(_mosaic(task, stages, height), interpolation="nearest", aspect="equal")
+    heads = ["image", *(STAGES[stage].replace(", ", ",\n") for stage in stages)]
+    names = [text(one.arm).replace(" (", "\n(").replace("), ", "),\n") for one in task.arms]
+    axes.set_xticks([(_PANEL + _GAP) * place + _PANEL / 2 for place in range(len(heads))], heads, fontsize=8)
+    axes.set_yticks([(height + _GAP) * place + height / 2 for place in range(len(names))], names, fontsize=8)
+    axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
     warn(figure, warning)
     return figure
 
 
-def _panel(axes: Axes, shown: Slice, energy_HW: NDArray[Any] | None = None) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.grid(visible=False)
-    axes.spines[:].set_visible(False)
-    look: dict[str, Any] = {"aspect": shown.aspect, "interpolation": "nearest"}
-    if energy_HW is None and axes.get_subplotspec().colspan.start:  # type: ignore[union-attr]
-        axes.text(0.5, 0.5, MISSING, transform=axes.transAxes, ha="center", va="center")
-        return
-    axes.imshow(shown.image_HW, cmap="gray", vmin=0, vmax=255, **look)
-    if energy_HW is not None:
-        low, high = float(energy_HW.min()), float(energy_HW.max())
-        axes.imshow(energy_HW, cmap="inferno", vmin=low, vmax=max(high, low + 1e-12), alpha=0.65, **look)
-    if (shown.reference_HW > 0).any() and not (shown.reference_HW > 0).all():
-        axes.contour(shown.reference_HW > 0, levels=[0.5], colors="white", linewidths=0.7)
+def _mosaic(task: TaskMaps, stages: Sequence[str], height: int) -> Bytes:
+    """All panels in one picture, (H, W, 3): drawn far faster than as axes of their own."""
+    shape = ((height + _GAP) * len(task.arms) - _GAP, (_PANEL + _GAP) * (1 + len(stages)) - _GAP, 3)
+    canvas = np.full(shape, 255, np.uint8)
+    for row, one in enumerate(task.arms):
+        for column, stage in enumerate(("", *stages)):
+            top, left = (height + _GAP) * row, (_PANEL + _GAP) * column
+            panel = 230 if stage and stage not in one.maps else _panel(one, stage, (height, _PANEL))
+            canvas[top : top + height, left : left + _PANEL] = panel
+    return canvas
+
+
+def _panel(one: ArmMaps, stage: str, size: tuple[int, int]) -> Bytes:
+    """The slice, under a stage's heat map if one is named, with the reference's outline."""
+    picture = np.repeat(enlarged(one.slice.image_HW, size)[..., None], 3, axis=2) / 255.0
+    if stage:
+        energy = enlarged(one.maps[stage], size)
+        low, high = float(energy.min()), float(energy.max())
+        heat = matplotlib.colormaps["inferno"]((energy - low) / max(high - low, 1e-12))[..., :3]
+        picture = (1 - _HEAT) * picture + _HEAT * heat
+    picture[edge(enlarged(one.slice.reference_HW, size) > 0, 1)] = 1.0
+    return np.asarray(255 * picture, np.uint8)
 
 
 def table(tasks: Sequence[TaskMaps]) -> Table:

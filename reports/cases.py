@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from reports.figures.look import text, warn
-from reports.previews import Bytes, PreviewError, Slice, preview_path, read_slices
+from reports.previews import PreviewError, Slice, preview_path, read_slices
 from reports.shown import choose
 from results.record import CONTROLS
 
@@ -157,30 +157,32 @@ def _panel(shown: Slice, height: int, labels: int, mask: str = "prediction") -> 
     rows, columns = shown.image_HW.shape
     scale = min(height / (rows * shown.aspect), _PANEL / columns)
     size = (max(1, int(rows * shown.aspect * scale)), max(1, int(columns * scale)))
-    grey = np.repeat(_enlarge(shown.image_HW, size)[..., None], 3, axis=2).astype(float)
-    reference = _enlarge(shown.reference_HW, size)
-    drawn = _enlarge(shown.prediction_HW, size) if mask == "prediction" else reference
+    grey = np.repeat(enlarged(shown.image_HW, size)[..., None], 3, axis=2).astype(float)
+    reference = enlarged(shown.reference_HW, size)
+    drawn = enlarged(shown.prediction_HW, size) if mask == "prediction" else reference
     slant = np.add.outer(np.arange(size[0]), np.arange(size[1]))
     for number in range(labels):
         inside, colour, dash = drawn == number + 1, 255 * np.array(to_rgb(_colour(number))), _DASHES[number % 3]
         grey[inside] = 0.7 * grey[inside] + 0.3 * colour
         if mask == "prediction":
-            grey[_edge(reference == number + 1, 1)] = 255
-        grey[_edge(inside, 2) & (slant // dash % 2 == 0 if dash else True)] = colour
+            grey[edge(reference == number + 1, 1)] = 255
+        grey[edge(inside, 2) & (slant // dash % 2 == 0 if dash else True)] = colour
     panel = np.zeros((height, _PANEL, 3), np.uint8)
     top, left = (height - size[0]) // 2, (_PANEL - size[1]) // 2
     panel[top : top + size[0], left : left + size[1]] = grey.astype(np.uint8)
     return panel
 
 
-def _enlarge(plane: Bytes, size: tuple[int, int]) -> Bytes:
+def enlarged(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """A plane (H, W) in another size, each pixel the nearest one."""
     rows, columns = (((np.arange(n) + 0.5) * old / n).astype(int) for n, old in zip(size, plane.shape, strict=True))
     return plane[np.ix_(rows, columns)]
 
 
-def _edge(inside: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    edge: NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside, iterations=width)
-    return edge
+def edge(inside: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
+    """What of a mask is at most width pixels from what is not of it."""
+    outline: NDArray[np.bool_] = inside & ~ndimage.binary_erosion(inside, iterations=width)
+    return outline
 
 
 def _tallness(shown: Slice) -> float:

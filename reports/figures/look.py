@@ -35,7 +35,6 @@ _STYLE: Any = {
     "axes.grid": True,
     "grid.color": "#dddddd",
     "svg.hashsalt": "report",  # the same figure gives the same file
-    "pdf.fonttype": 42,  # publishers refuse the other kind
 }
 
 

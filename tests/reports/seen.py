@@ -72,3 +72,42 @@ def _scores(guess, reference, labels, case, patient):
         fp, fn = int(said.sum()) - hit, int(true.sum()) - hit
         far = (*fake.distances(hit, fp, fn), fake.DIAGONAL)
         yield CaseScore(case, patient, label, hit, fp, fn, guess.size - hit - fp - fn, *far)
+
+
+def write_activations(run: Path, records: list[TrialResult], size=(40, 48, 20)) -> None:
+    """Maps of each record's first case as `bench.activations` leaves them: a blob that moves from stage to stage."""
+    for record in records:
+        with np.load(run / "previews" / f"{record.spec.key}.npz") as preview:
+            cases, shape = preview["cases"][:1], preview["image_0"].shape
+        y, x = np.mgrid[: shape[0], : shape[1]]
+        stages = ["encoder"] if record.spec.control == "none" else ["before", "block", "encoder"]
+        arrays = {"cases": cases, "entropy_0": np.linspace(0.9, 0.6, 4, dtype=np.float32)}
+        arrays["amplification_0"] = np.full(len(stages) // 2, 2.5, np.float32)
+        for place, stage in enumerate(stages, start=1):
+            centre = np.hypot(y - shape[0] * place / 4, x - shape[1] / 2)
+            arrays[f"{stage}_0"] = np.exp(-centre / 8).astype(np.float32)
+        path = run / "activations" / f"{record.spec.key}.npz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(path, **arrays)
+
+
+def write_study(run: Path, cases: int = 6, tasks: int = 3) -> list[TrialResult]:
+    """A run in which everything was varied that a report has a section for, with pictures and activation maps."""
+    base = {"attention": "hybrid", "placement": "after", "channels": 1, "classes": 3}
+    arms = (("none", "none"), ("smollm2", "pretrained"), ("smollm2", "mlp"))
+    changes = [{}, {"fraction": 0.1}, {"layer": 7}, {"model": base | {"placement": "middle"}}]
+    changes.append({"model": base | {"attention": "global"}})
+    made = []
+    for record in fake.records(tasks, arms, seeds=2, cases=cases):
+        control, info = record.spec.control, replace(record.task, origin="images")
+        for number, change in enumerate(changes):
+            place = change.get("model", base)["placement"]
+            if control in ("none", "mlp") and ("layer" in change or place != "after"):
+                continue
+            if change and record.spec.seed:
+                continue
+            layer = 31 if control == "pretrained" else None
+            one = replace(record, task=info, spec=replace(record.spec, **({"model": base, "layer": layer} | change)))
+            made.append(write_trial(run, one, number + len(control) % 3, cases, (24, 28, 10)))
+    write_activations(run, made)
+    return made
