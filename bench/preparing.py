@@ -68,7 +68,7 @@ def prepare_study(study: StudySpec, console: Console, workers: int | None = None
     merge = merged_name if study.labels == "binary" else lambda _, name: name
     folders = [open_task(root, merge(root, name)) for name in study.tasks or task_names(root)]
     for folder in folders:
-        list(make_splits(folder.cases, study.folds, study.fractions))  # a fold that is not there is told before the work
+        list(make_splits(folder.cases, study.folds, study.fractions))  # a fold that is not there is told first
     work = _Work(console, workers or os.cpu_count() or 1, memory or ahead.free_memory())
     try:
         _read_all(folders, work)
