@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ from results.record import SCHEMA, TrialSpec
 from results.store import RecordError
 
 FOLDER = "models"
+#: The name of a block in a segmenter; there may be adapters at several places.
+_BLOCK = re.compile(r"adapters?(\.[^.]+)?\.block")
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,12 @@ def save(run: Path, spec: TrialSpec, model: nn.Module) -> Stored:
     """Store a trained model atomically; its metadata are the trial's digest and the model's own `config`."""
     path = model_path(run, spec)
     path.parent.mkdir(parents=True, exist_ok=True)
-    left_out = _left_out(model)
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in left_out}
+    tensors = _stored(model)
     metadata = {
         "digest": spec.digest,
         "schema": str(SCHEMA),
         "config": json.dumps(asdict(model.config), sort_keys=True),  # type: ignore[call-overload]
-        "left_out": _digest(left_out),
+        "left_out": _digest(_left_out(model)),
     }
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -92,8 +94,7 @@ def read_metadata(run: Path, spec: TrialSpec, stored: Mapping[str, Any] | None) 
 def load(run: Path, spec: TrialSpec, model: nn.Module, left_out: str) -> nn.Module:
     """Fill a model that was built alike with what was stored; PredictionError if the two do not fit."""
     path = model_path(run, spec)
-    frozen = _left_out(model)
-    if _digest(frozen) != left_out:
+    if _digest(_left_out(model)) != left_out:
         raise PredictionError(
             f"{spec.title}: the frozen block that was built is not the one it was trained with; "
             "the versions of torch and transformers in the record's provenance draw or read it as it was"
@@ -103,19 +104,31 @@ def load(run: Path, spec: TrialSpec, model: nn.Module, left_out: str) -> nn.Modu
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise PredictionError(f"{path}: cannot be read ({error}); train the trial again") from error
-    wanted = model.state_dict().keys() - frozen.keys()
-    if other := sorted(wanted ^ tensors.keys()):
+    if other := sorted(_stored(model).keys() ^ tensors.keys()):
         raise PredictionError(f"{path}: does not fit this version's model, which differs in {other[0]!r}")
     model.load_state_dict(tensors, strict=False)
     return model
 
 
+def _stored(model: nn.Module) -> dict[str, Tensor]:
+    """What is stored, by name; what stands at two places is one tensor, and has the first one's name."""
+    left_out = {_place(tensor) for tensor in _left_out(model).values()}
+    stored: dict[Any, tuple[str, Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        if _place(tensor) not in left_out:
+            stored.setdefault(_place(tensor) if tensor.numel() else name, (name, tensor))
+    return dict(stored.values())
+
+
+def _place(tensor: Tensor) -> tuple[Any, ...]:
+    """The same for two names of one tensor."""
+    return tensor.data_ptr(), tensor.shape, tensor.stride()
+
+
 def _left_out(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters that are not stored: the frozen ones of the block that stands in the segmenter."""
-    block = getattr(getattr(model, "adapter", None), "block", None)
-    if block is None:
-        return {}
-    frozen = {id(parameter) for parameter in block.parameters() if not parameter.requires_grad}
+    """The parameters that are not stored: the frozen ones of a block that an adapter stands around."""
+    blocks = [part for name, part in model.named_modules() if _BLOCK.fullmatch(name)]
+    frozen = {id(parameter) for block in blocks for parameter in block.parameters() if not parameter.requires_grad}
     return {name: parameter for name, parameter in model.named_parameters() if id(parameter) in frozen}
 
 
