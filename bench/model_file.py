@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ from results.record import SCHEMA, TrialSpec
 from results.store import RecordError
 
 FOLDER = "models"
+#: The name of a block in a segmenter; there may be adapters at several places.
+_BLOCK = re.compile(r"adapters?(\.[^.]+)?\.block")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def save(run: Path, spec: TrialSpec, model: nn.Module) -> Stored:
         "digest": spec.digest,
         "schema": str(SCHEMA),
         "config": json.dumps(asdict(model.config), sort_keys=True),  # type: ignore[call-overload]
-        "left_out": _digest(left_out),
+        "left_out": _digest(_left_out(model)),
     }
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -92,8 +95,7 @@ def read_metadata(run: Path, spec: TrialSpec, stored: Mapping[str, Any] | None) 
 def load(run: Path, spec: TrialSpec, model: nn.Module, left_out: str) -> nn.Module:
     """Fill a model that was built alike with what was stored; PredictionError if the two do not fit."""
     path = model_path(run, spec)
-    frozen = _left_out(model)
-    if _digest(frozen) != left_out:
+    if _digest(_left_out(model)) != left_out:
         raise PredictionError(
             f"{spec.title}: the frozen block that was built is not the one it was trained with; "
             "the versions of torch and transformers in the record's provenance draw or read it as it was"

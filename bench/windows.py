@@ -39,7 +39,7 @@ def slabs(
     the image is; the background of a slab is what its other classes leave.
     """
     ring = _Ring(image_CXYZ.shape[1:], window, overlap)
-    corners = [(x, y, z) for x in ring.xs for y, z in ring.rows]
+    corners = list(itertools.product(ring.xs, ring.ys, ring.zs))
     for place in range(0, len(corners), batch):
         some = corners[place : place + batch]
         outputs_BKxyz = predictor(_crops(image_CXYZ, some, window, ring.pads))
@@ -81,8 +81,8 @@ class _Ring:
         before = [(large - side) // 2 for large, side in zip(self.padded, size, strict=True)]
         self.pads = [(b, large - side - b) for b, large, side in zip(before, self.padded, size, strict=True)]
         self.inside = tuple(slice(b, b + side) for b, side in zip(before, size, strict=True))
-        self.xs, *across = (starts(large, width, overlap) for large, width in zip(self.padded, window, strict=True))
-        self.rows = list(itertools.product(*across))
+        axes = zip(self.padded, window, strict=True)
+        self.xs, self.ys, self.zs = (starts(large, width, overlap) for large, width in axes)
 
     def allocate(self, like_BKxyz: Tensor) -> None:
         """Make room for so many classes, where the predictor's outputs are."""
@@ -91,13 +91,17 @@ class _Ring:
         self.weight = gaussian(self.window).to(where)
         self.row_weight = _zeros((self.window[0], *plane), where)
         self.spare = torch.empty_like(self.row_weight)
-        for y, z in self.rows:
-            self.row_weight[self._at(slice(None), y, z)] += self.weight
+        strip = _zeros((*self.window[:2], plane[1]), where)
+        for z in self.zs:
+            strip[..., z : z + self.window[2]] += self.weight
+        for y in self.ys:
+            self.row_weight[:, y : y + self.window[1]] += strip
 
     def add(self, y: int, z: int, output_Kxyz: Tensor) -> None:
         """Add one window that starts at plane x, but for its background."""
         for ring, part in self._pieces(self.x + self.window[0]):
-            self.sums[1:][(slice(None), *self._at(ring, y, z))].addcmul_(output_Kxyz[1:, part], self.weight[part])
+            at = (slice(1, None), ring, slice(y, y + self.window[1]), slice(z, z + self.window[2]))
+            self.sums[at].addcmul_(output_Kxyz[1:, part], self.weight[part])
 
     def finish(self, end: int) -> Iterator[Tensor]:
         """Divide planes x to end by their weights and give them; then go on to windows that start at plane end."""
@@ -105,8 +109,9 @@ class _Ring:
         for ring, part in self._pieces(end):
             slab = self.sums[:, ring]
             slab[1:] /= weight[part]
-            others = slab[1] if len(slab) == 2 else torch.sum(slab[1:], 0, out=slab[0])
-            torch.sub(torch.ones((), device=slab.device), others, out=slab[0])
+            torch.sub(torch.ones((), device=slab.device), slab[1], out=slab[0])
+            for other in slab[2:]:
+                slab[0] -= other
             yield slab[:, self.inside[0] if self.pads[0] != (0, 0) else slice(None), *self.inside[1:]]
             if end < self.padded[0]:
                 slab[1:] = 0
@@ -120,9 +125,6 @@ class _Ring:
             if still > 0:
                 weight[:still] += self.row_weight[before : before + still]
         return weight
-
-    def _at(self, planes: slice, y: int, z: int) -> tuple[slice, slice, slice]:
-        return planes, slice(y, y + self.window[1]), slice(z, z + self.window[2])
 
     def _pieces(self, end: int) -> Iterator[tuple[slice, slice]]:
         """Planes x to end as slices of the ring, each with its place counted from x."""

@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from torch import nn
 
 import backbones
 from bench import model_file, plan, preflight
 from bench.data.folder import open_task, read_label
 from bench.data.splits import make_split
+from bench.errors import PredictionError
 from bench.study import StudySpec, bind, load
 from bench.trained import find_trial, load_model
 from bench.trial import TrialJob, attempt
+from mvl.config import SegmenterConfig
 from results import store
 from results.record import Status, TrialResult
 from tests.backbones import tiny
@@ -338,6 +341,37 @@ def test_a_model_that_is_not_the_stored_one_is_refused(run, tmp_path, damage):
     words = {"gone": "is gone", "changed": "not the model that was scored", "exchanged": "is of trial"}[damage]
     done = bench("predict", str(folder), str(image_of(cases_of(run[1])["tiny_0"])), "--to", str(tmp_path / "out"))
     assert done.returncode == 2 and words in done.stderr, done.stderr
+
+
+class Twice(nn.Module):
+    """One block at two places, frozen but for a part of it, between parts that are trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.config = SegmenterConfig(1, 2)
+        self.head = nn.Linear(3, 3)
+        self.register_buffer("empty", torch.zeros(0))
+        block = nn.Sequential(nn.Linear(3, 3).requires_grad_(False), nn.Linear(3, 3))
+        self.adapters = nn.ModuleDict({place: nn.ModuleDict({"block": block}) for place in ("before", "after")})
+
+
+def test_a_block_at_two_places_is_stored_once_and_its_frozen_part_not_at_all(run, tmp_path):
+    spec = run[1].spec
+    model = Twice()
+    stored = model_file.save(tmp_path, spec, model)
+    with safe_open(tmp_path / stored.file, "pt") as file:
+        assert set(file.keys()) == {
+            *("head.weight", "head.bias", "empty"),
+            *("adapters.before.block.1.weight", "adapters.before.block.1.bias"),
+        }
+    metadata = model_file.read_metadata(tmp_path, spec, {"sha256": stored.sha256})
+    other = Twice()
+    with pytest.raises(PredictionError, match="is not the one it was trained with"):
+        model_file.load(tmp_path, spec, other, metadata["left_out"])
+    frozen, _ = other.adapters["before"]["block"]
+    frozen.load_state_dict(model.adapters["before"]["block"][0].state_dict())
+    model_file.load(tmp_path, spec, other, metadata["left_out"])
+    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 def test_a_key_that_leads_out_of_the_run_stores_nothing(run, tmp_path):
