@@ -58,7 +58,7 @@ def save(run: Path, spec: TrialSpec, model: nn.Module) -> Stored:
         "digest": spec.digest,
         "schema": str(SCHEMA),
         "config": json.dumps(asdict(model.config), sort_keys=True),  # type: ignore[call-overload]
-        "left_out": _digest(_left_out(model)),
+        "left_out": _digest(left_out),
     }
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -105,8 +105,7 @@ def load(run: Path, spec: TrialSpec, model: nn.Module, left_out: str) -> nn.Modu
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise PredictionError(f"{path}: cannot be read ({error}); train the trial again") from error
-    wanted = _kept(model, frozen).keys()
-    if other := sorted(wanted ^ tensors.keys()):
+    if other := sorted(_kept(model, _left_out(model)).keys() ^ tensors.keys()):
         raise PredictionError(f"{path}: does not fit this version's model, which differs in {other[0]!r}")
     model.load_state_dict(tensors, strict=False)
     return model

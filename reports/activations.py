@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from reports.cases import edge, enlarged
-from reports.figures.look import text, warn
+from reports.figures.look import warn, wrapped
 from reports.previews import Bytes, PreviewError, Slice, preview_path, read_slices
 from reports.tables import MISSING, Cell, Group, Table
 
@@ -123,8 +123,8 @@ def draw(task: TaskMaps, warning: str = "") -> Figure:
     figure = Figure(figsize=(1.6 + 1.4 * (1 + len(stages)), 0.9 + 1.45 * tall * len(task.arms)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(_mosaic(task, stages, height), interpolation="nearest", aspect="equal")
-    heads = ["image", *(STAGES[stage].replace(", ", ",\n") for stage in stages)]
-    names = [text(one.arm).replace(" (", "\n(").replace("), ", "),\n") for one in task.arms]
+    heads = ["image", *(wrapped(STAGES[stage], 14) for stage in stages)]
+    names = [wrapped(one.arm) for one in task.arms]
     axes.set_xticks([(_PANEL + _GAP) * place + _PANEL / 2 for place in range(len(heads))], heads, fontsize=8)
     axes.set_yticks([(height + _GAP) * place + height / 2 for place in range(len(names))], names, fontsize=8)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)

@@ -88,8 +88,10 @@ def save(folder: Path, name: str, words: Words, figure: Figure) -> Picture:
     figure.dpi = _DOTS_PER_INCH
     if engine := figure.get_layout_engine():
         engine.execute(figure)
+        engine.execute(figure)  # the first pass does not know yet how wide the names at the axes are
         figure.set_layout_engine("none")
     for kind, write in _FORMATS.items():
+        figure.dpi = _DOTS_PER_INCH  # the writer of vectors leaves its own behind
         write(figure, buffer := io.BytesIO())
         store.atomic_write(stem.with_name(f"{stem.name}.{kind}"), buffer.getvalue())
     return Picture(stem, words.title, words.caption, words.group, wide=figure.get_figwidth() > _WIDE)

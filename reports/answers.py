@@ -14,6 +14,8 @@ from reports.tables import MISSING, Cell, Group, Table, heading, signed
 from results import published, statistics, verdicts
 
 _METRIC = "dice"
+#: More arms than this are counted in the first sentence, but for those that gain.
+_MANY = 4
 _QUESTION = {
     "baseline": "the baseline",
     "random": "its random twin",
@@ -51,21 +53,39 @@ def ask(frame: pd.DataFrame, trials: pd.DataFrame, phantom: set[str], others: It
 
 
 def answers_table(answers: Answers) -> Table:
-    """The first page: an arm's three answers over all tasks, then by task, and what they come to."""
+    """The first page: an arm's three answers over all tasks, and what they come to."""
+    overall = answers.verdicts["task"] == statistics.ALL
+    return _answers_table("answers", _ANSWERS, answers, answers.verdicts[overall])
+
+
+def answers_by_task(answers: Answers) -> Table:
+    """The same task by task."""
+    by_task = answers.verdicts["task"] != statistics.ALL
+    return _answers_table("answers_by_task", _BY_TASK, answers, answers.verdicts[by_task])
+
+
+def _answers_table(name: str, caption: str, answers: Answers, rows: pd.DataFrame) -> Table:
     told = pd.concat([answers.overall[answers.overall["modality"] == statistics.ALL], answers.comparisons])
     numbers = {(row.task, row.arm, row.question): row for row in told.itertuples(index=False)}
     groups = []
-    for task, part in answers.verdicts.groupby("task", sort=False):
-        rows = tuple(_answer_row(row, numbers) for row in part.itertuples(index=False))
-        groups.append(Group("All tasks" if task == statistics.ALL else str(task), rows))
+    for task, part in rows.groupby("task", sort=False):
+        members = tuple(_answer_row(row, numbers) for row in part.itertuples(index=False))
+        groups.append(Group("All tasks" if task == statistics.ALL else str(task), members))
     columns = ("Arm", *(question.removesuffix("?") + "?" for question in verdicts.ASKED.values()), "Verdict")
-    return Table("answers", _ANSWERS, columns, tuple(groups), answers.verdicts)
+    return Table(name, caption, columns, tuple(groups), rows)
 
 
 def sentence(answers: Answers) -> str:
-    """What the answers come to over all tasks, an arm a clause."""
+    """What the answers come to over all tasks: an arm a clause, or, of many arms, a verdict a clause."""
     overall = answers.verdicts[answers.verdicts["task"] == statistics.ALL]
     told = [f"{row.arm}: {_verdict(row)}" for row in overall.itertuples(index=False)]
+    if len(told) > _MANY:
+        named = overall["gain"] | (overall.groupby("verdict")["arm"].transform("size") == 1)
+        rows = overall.assign(words=[_verdict(row) for row in overall.itertuples(index=False)], named=named)
+        told = [
+            f"{words}: {'; '.join(part['arm']) if part['named'].all() else f'{len(part)} arms'}"
+            for words, part in rows.groupby("words", sort=False)
+        ]
     return f"Is it the pre-training? {'; '.join(told)}." if told else ""
 
 
@@ -100,7 +120,9 @@ def comparisons_table(answers: Answers) -> Table:
 def more_comparisons(answers: Answers) -> list[Table]:
     """The same in the metrics that were asked for beside Dice."""
     return [
-        _comparisons_table(f"statistics_{metric}", rows, f"{heading(metric)}: {_STATISTICS.format(heading(metric))}")
+        _comparisons_table(
+            f"statistics_{metric}", rows, f"The same in {heading(metric)}. {_STATISTICS.format(heading(metric))}"
+        )
         for metric, rows in answers.others.items()
     ]
 
@@ -162,6 +184,7 @@ _ANSWERS = (
     "such intervals are too narrow (83 % hold the truth with 6 cases, 88 % with 12); fewer than 6 pairs give no p. "
     "Only an arm that wins all three gains from pre-training. Small print: mean difference and its interval."
 )
+_BY_TASK = "The three questions task by task; yes, no and small print as over all tasks."
 _STATISTICS = (
     "Paired differences in {}, arm minus other, on the same cases: seeds are averaged within a case, and cases "
     "within a patient where patients have several (n counts the units). Interval: BCa bootstrap of the mean, 10,000 "

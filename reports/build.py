@@ -58,13 +58,19 @@ def write_report(
     with look.style():
         pictures = album.save_all(folder / "figures", drawing.drawn(data, told, pictured, maps, problems))
     held = _write_viewer(data, told, pictured, folder / "viewer.html")
-    top = html.Answers(answers.sentence(data.asked), made["answers"]) if not made["answers"].empty else None
+    top = _top(data.asked, made)
     lines = _commands(data.records) if command is None else command
     page = html.Page(told, _short(data.modalities), made, pictures, problems, lines, top, held)
     store.atomic_write(folder / "report.md", html.render_markdown(page, folder).encode())
     path = folder / "index.html"
     store.atomic_write(path, html.render(page).encode())
     return path
+
+
+def _top(asked: answers.Answers, made: dict[str, tables.Table]) -> html.Answers | None:
+    if made["answers"].empty:
+        return None
+    return html.Answers(answers.sentence(asked), made["answers"], made["answers_by_task"])
 
 
 def _commands(records: Iterable[TrialResult]) -> str:
@@ -79,6 +85,7 @@ def _tables(data: Gathered, told: facts.Facts, maps: Sequence[activations.TaskMa
     }
     made = [
         answers.answers_table(data.asked),
+        answers.answers_by_task(data.asked),
         answers.comparisons_table(data.asked),
         *answers.more_comparisons(data.asked),
         answers.published_table(),

@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from reports.figures.look import text, warn
+from reports.figures.look import text, warn, wrapped
 from reports.previews import PreviewError, Slice, preview_path, read_slices
 from reports.shown import choose
 from results.record import CONTROLS
@@ -121,7 +121,7 @@ def overlay(cases: TaskCases, labels: Sequence[str], warning: str = "") -> Figur
 def _name_panels(axes: Axes, cases: TaskCases, rows: Sequence[str], height: int) -> None:
     columns = [f"{text(case)}\n{why}" for case, why in cases.chosen.items()]
     axes.set_xticks([(_PANEL + _GAP) * n + _PANEL / 2 for n in range(len(columns))], columns, fontsize=8)
-    names = [text(row).replace(" (", "\n(") for row in rows]
+    names = [wrapped(row) for row in rows]
     axes.set_yticks([(height + _GAP) * n + height / 2 for n in range(len(rows))], names, fontsize=8)
     axes.tick_params(length=0, top=False, labeltop=True, bottom=False, labelbottom=False)
     axes.grid(visible=False)

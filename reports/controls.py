@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from reports.tables import MISSING, UNKNOWN, Cell, Group, Table, mean_sd, signed, span
-from results.record import Status, TrialResult
+from results.record import Status, TrialResult, arm_label
 
 #: What stands in the block's place, by control.
 PLACE = {
@@ -50,8 +50,8 @@ def controls_table(records: Sequence[TrialResult], trials: pd.DataFrame, modalit
     groups, rows = [], []
     for backbone, part in overall.groupby(overall["backbone"].mask(overall["control"] == "reference", ""), sort=False):
         members = [_row(row, costs.get(str(row["arm"]), [])) for _, row in part.iterrows()]
-        # A backbone's first arm says in its name if it is a stand-in.
-        title = {"none": "Baseline", "": "Reference models"}.get(str(backbone), members[0][0])
+        first = str(part["control"].iloc[0])  # which says if it is a stand-in
+        title = {"none": "Baseline", "": "Reference models"}.get(str(backbone), arm_label(str(backbone), first))
         rows += [{"Group": title, **dict(zip(_COLUMNS, member, strict=True))} for member in members]
         groups.append(Group(title, tuple(tuple(Cell(text) for text in member) for member in members)))
     caption = (

@@ -66,7 +66,7 @@ _DICE = Words(
     "A small point is a held-out case, its classes averaged; the large one is the arm's mean.",
     "by_task",
 )
-_DICE_MAP = Words("Mean Dice", "Task by arm; the lighter the higher.", "by_task")
+_DICE_MAP = Words("Mean Dice", "Arm by task; the lighter the higher.", "by_task")
 _RADAR = Words(
     "Dice on a radar", "Mean Dice, a spoke a task. The rim and the centre are not 0 and 1: read the rings.", "by_task"
 )

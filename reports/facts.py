@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -81,7 +81,7 @@ def _what(records: Sequence[TrialResult], trials: pd.DataFrame) -> str:
     tasks, seeds, folds = (sorted(trials[name].unique()) for name in ("task", "seed", "fold"))
     names = f" ({', '.join(tasks)})" if len(tasks) <= 3 else ""
     return (
-        f"{_count(len(arms), 'arm')}: {', '.join(arms)}. "
+        f"{_count(len(arms), 'arm')}: {_names(arms)}. "
         f"{_count(len(tasks), 'task')}{names} of {' and '.join(origins)}, "
         f"{_count(len(seeds), 'seed')} ({_list(seeds)}), {_count(len(folds), 'fold')} ({_list(folds)})."
     )
@@ -102,7 +102,7 @@ def _weights(trials: pd.DataFrame) -> list[str]:
         "stand-in": "{}: a tiny random twin of the real architecture; nothing in it is pre-trained.",
     }
     found = trials.drop_duplicates("arm").groupby("control", sort=False)["arm"]
-    return [texts[str(control)].format(", ".join(arms)) for control, arms in found if control in texts]
+    return [texts[str(control)].format(_names(arms)) for control, arms in found if control in texts]
 
 
 def _held_out(frame: pd.DataFrame) -> str:
@@ -135,6 +135,12 @@ def _undefined(frame: pd.DataFrame) -> list[str]:
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _names(arms: Iterable[str]) -> str:
+    """The arms in a row; names with a comma in them are kept apart."""
+    names = list(arms)
+    return ("; " if any(", " in name for name in names) else ", ").join(names)
 
 
 def _list(values: Sequence[object]) -> str:

@@ -57,10 +57,11 @@ SECTIONS = {
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers to the report's questions: one sentence, and a table that shows what it rests on."""
+    """The answers to the report's questions: a sentence, a table that shows what it rests on, the same by task."""
 
     sentence: str
     table: Table
+    by_task: Table | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,8 @@ def render_markdown(page: Page, folder: Path) -> str:
     parts.append(f"{facts.complete} of {facts.expected} trials complete, {facts.failed} failed.")
     if page.answers:
         parts += [f"**{markdown_escape(page.answers.sentence)}**", markdown(page.answers.table)]
+        if page.answers.by_task:
+            parts.append(markdown(page.answers.by_task))
     parts.append("\n".join(f"- {markdown_escape(point)}" for point in facts.points))
     for key, section in page.sections.items():
         parts += _markdown_section(page, key, section, folder)

@@ -29,8 +29,8 @@ def significance_table(answers: pd.DataFrame) -> Table:
     shown = by_arm.astype(object).where(by_arm.notna(), MISSING)
     rows = tuple((Cell(str(arm)), *(Cell(str(value)) for value in shown.loc[arm])) for arm in shown.index)
     caption = (
-        "Is the arm's Dice above the baseline's? Yes and no are shown differences (no: below), by interval and by "
-        "Holm's p."
+        "Is the arm's Dice above the baseline's, task by task. Yes and no (below) are shown differences, by interval "
+        "and by Holm's p."
     )
     return Table("significance", caption, columns, (Group("", rows),) if rows else (), by_arm.reset_index())
 
@@ -52,7 +52,7 @@ def stability_table(stability: pd.DataFrame) -> Table:
         )
         groups.append(Group("All tasks" if task == ALL else str(task), rows))
     caption = (
-        "Stability of the ranking over seeds: Kendall's tau-b between the arms' rankings by two seeds (1: the same "
+        "Stability of the ranking over seeds. Kendall's tau-b between the arms' rankings by two seeds (1: the same "
         "order, 0: none in common)."
     )
     return Table("stability", caption, columns, tuple(groups), stability, frozenset(columns[1:]))

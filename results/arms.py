@@ -49,7 +49,8 @@ def shown(part: str, name: str) -> bool:
 def arm_names(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
     """Arm → the name that people read, of one run, or of several that are named alike.
 
-    Layer and fraction are named only where arms differ in them, a setting only where trials of one run differ in it.
+    A layer is named only where arms differ in it, a fraction of the cases only beside arms that had another, a setting
+    only where trials of one run differ in it.
     """
     specs = [list(run) for run in runs]
     arms = {arm_key(spec) for run in specs for spec in run}
@@ -59,7 +60,7 @@ def arm_names(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
     for arm in arms:
         layers = {other.layer for other in arms if other[:2] == arm[:2]}
         name = arm_label(f"{arm.backbone}@{arm.layer}" if len(layers) > 1 else arm.backbone, arm.control)
-        parts = (name, told[arm], share_label(arm.fraction) * (len(fractions) > 1))
+        parts = (name, told[arm], share_label(arm.fraction) * (arm.fraction < 1 < len(fractions)))
         names[arm] = ", ".join(part for part in parts if part)
     return names
 

@@ -81,10 +81,10 @@ def ranks(table: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure
 
 
 def significance(answers: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure | None:
-    """Where an arm's difference to the baseline is shown, task × arm. answers: `results.ranking.significance_map`."""
+    """Where an arm's difference to the baseline is shown, arm × task. answers: `results.ranking.significance_map`."""
     if answers.empty:
         return None
-    answers = answers[[arm for arm in arms if arm in answers]]
+    answers = answers[[arm for arm in arms if arm in answers]].T
     order = [answer.value for answer in _CELLS]
     levels = answers.apply(lambda column: column.map(order.index, na_action="ignore")).fillna(len(order) - 1)
     signs = answers.apply(lambda column: column.map(lambda one: _CELLS[Answer(one)][1], na_action="ignore")).fillna("")

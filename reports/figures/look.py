@@ -6,6 +6,8 @@ line, so that a figure reads in grey too. There are not as many of each, so that
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +48,13 @@ def style() -> Any:
 def text(value: object) -> str:
     """Text as matplotlib must be given it, so that a dollar sign in a name starts no formula."""
     return str(value).replace("$", r"\$")
+
+
+def wrapped(name: object, width: int = 26) -> str:
+    """An arm's name in lines of about so many letters; what stands in brackets stays together."""
+    whole = re.sub(r"\([^)]*\)", lambda part: part[0].replace(" ", "\N{NO-BREAK SPACE}"), str(name))
+    lines = textwrap.wrap(whole, width, break_long_words=False, break_on_hyphens=False)
+    return text("\n".join(lines).replace("\N{NO-BREAK SPACE}", " "))
 
 
 def warn(figure: Figure, warning: str) -> None:
@@ -104,7 +113,7 @@ def panels(
 def names_on(axes: Axes, names: Sequence[str], axis: str = "y") -> None:
     """Names at 0, 1, …; the first on top."""
     if axis == "y":
-        axes.set_yticks(range(len(names)), [text(name) for name in names], fontsize=8)
+        axes.set_yticks(range(len(names)), [wrapped(name, 34) for name in names], fontsize=8, linespacing=0.9)
         axes.set_ylim(len(names) - 0.5, -0.5)
     else:
         axes.set_xticks(range(len(names)), [text(name) for name in names], fontsize=8)

@@ -14,7 +14,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.look import legend, legend_inches, look, point, text, warn
+from reports.figures.look import legend, legend_inches, look, point, text, warn, wrapped
 
 #: Above this many points they are drawn as pixels in SVG and PDF too.
 _MANY_POINTS = 2000
@@ -60,7 +60,7 @@ def _spread(lanes: Sequence[Any], at: Any, step: float) -> tuple[Any, Any]:
 
 
 def difference_map(tasks: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure | None:
-    """Heat map of the Dice difference to the baseline, task × arm; None where nothing was compared.
+    """Heat map of the Dice difference to the baseline, arm × task; None where nothing was compared.
 
     Its numbers have a sign, for in grey both ends of the colours are dark.
     """
@@ -73,7 +73,7 @@ def difference_map(tasks: pd.DataFrame, arms: Sequence[str], warning: str = "") 
 
 
 def dice_map(tasks: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure | None:
-    """Heat map of mean Dice, task × arm: the lighter the higher. None where there is no score."""
+    """Heat map of mean Dice, arm × task: the lighter the higher. None where there is no score."""
     grid = _grid(tasks, arms, "dice_mean")
     if not grid.notna().to_numpy().any():
         return None
@@ -81,8 +81,9 @@ def dice_map(tasks: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Fig
 
 
 def _grid(tasks: pd.DataFrame, arms: Sequence[str], value: str) -> pd.DataFrame:
+    """Arms as rows, tasks as columns."""
     there = set(tasks["arm"])
-    return tasks.pivot(index="task", columns="arm", values=value)[[arm for arm in arms if arm in there]]
+    return tasks.pivot(index="arm", columns="task", values=value).loc[[arm for arm in arms if arm in there]]
 
 
 def _heat_map(grid: pd.DataFrame, label: str, form: str, colours: dict[str, Any], warning: str) -> Figure:
@@ -108,23 +109,20 @@ def _heat_map(grid: pd.DataFrame, label: str, form: str, colours: dict[str, Any]
 
 def heat_size(grid: pd.DataFrame) -> tuple[float, float]:
     """Inches of a map of this many cells."""
-    return min(22.0, 3.2 + 0.95 * len(grid.columns)), max(2.4, 1.7 + 0.38 * len(grid))
+    names = min(34, max((len(str(name)) for name in grid.index), default=0)) / 14
+    return min(22.0, 1.6 + names + 0.9 * len(grid.columns)), max(2.2, 1.2 + 0.3 * len(grid))
 
 
 def name_cells(axes: Axes, grid: pd.DataFrame) -> None:
-    """Tasks at the left, arms below; long names stand aslant where arms are many."""
+    """Arms at the left, tasks below."""
     axes.set(xlabel="", ylabel="")
-    axes.set_yticklabels([text(name) for name in grid.index], rotation=0)
-    names = [text(name).replace(" (", "\n(").replace("), ", "),\n") for name in grid.columns]
-    aslant: dict[str, Any] = (
-        {"rotation": 35, "ha": "right", "rotation_mode": "anchor"} if len(names) > 5 else {"rotation": 0}
-    )
-    axes.set_xticklabels(names, fontsize=8, **aslant)
+    axes.set_yticklabels([wrapped(name, 34) for name in grid.index], rotation=0, fontsize=8, linespacing=0.9)
+    axes.set_xticklabels([text(name).replace("_", "\n", 1) for name in grid.columns], rotation=0, fontsize=8)
 
 
 def radar(tasks: pd.DataFrame, arms: Sequence[str], warning: str = "") -> Figure | None:
     """Mean Dice by task on spokes, a line an arm; None for fewer than three tasks."""
-    grid = _grid(tasks, arms, "dice_mean").astype(float)
+    grid = _grid(tasks, arms, "dice_mean").astype(float).T
     if len(grid) < _SPOKES or not grid.notna().to_numpy().any():
         return None
     figure = Figure(figsize=(7.0, 5.8 + legend_inches(arms, 7.0)), layout="constrained")

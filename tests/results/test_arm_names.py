@@ -47,7 +47,7 @@ def test_what_a_task_decides_makes_no_arm():
 def test_layers_and_fractions_stand_beside_variants():
     one = replace(spec(SMOL, attention="global"), layer=7, fraction=0.1)
     assert named(spec(SMOL), one) == [
-        "smollm2@31, attention hybrid, 100% of cases",
+        "smollm2@31, attention hybrid",
         "smollm2@7, attention global, 10% of cases",
     ]
 
