@@ -17,7 +17,13 @@ from statistics import median
 from typing import Any
 
 #: Modules whose import registers their measurements.
-ROOMS = ("tests.speed.weights", "tests.speed.block", "tests.speed.statistics", "tests.speed.reports")
+ROOMS = (
+    "tests.speed.weights",
+    "tests.speed.block",
+    "tests.speed.segmenter",
+    "tests.speed.statistics",
+    "tests.speed.reports",
+)
 
 #: Runs a verdict needs at least, unless the number is exact, as a count of bytes is.
 ENOUGH = 5
