@@ -157,17 +157,17 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitte
     spec = job.spec
     torch.manual_seed(spec.seed)
     if spec.control == "none":
-        return Segmenter(config)
+        return Segmenter(config, checkpointing=job.checkpointing)
     if spec.control == "reference":
         return references.build(spec.backbone, config, spec.model["features"])
     assert job.backbone is not None, "every other arm is of a backbone"
     if spec.control in KINDS:
-        return Segmenter(config, matched=Matched(spec.control, job.backbone.width))
+        return Segmenter(config, matched=Matched(spec.control, job.backbone.width), checkpointing=job.checkpointing)
     chosen = {name: spec.block[name] for name in ("rotary", "causal", "dtype") if name in spec.block}
     options = BlockOptions(**chosen, checkpointing=job.checkpointing)
     rank = spec.block.get("lora_rank", 0)
     block = controls.build(job.backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
-    return Segmenter(config, block)
+    return Segmenter(config, block, checkpointing=job.checkpointing)
 
 
 def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:

@@ -141,7 +141,7 @@ STUDY_OPTIONS = [
     click.option(
         "--mapper-lora", type=Names(), metavar="RANK,…", help="LoRA of this rank on the mappers; the paper has 4."
     ),
-    click.option("--checkpointing", is_flag=True, default=None, help="Compute the block twice instead of keeping it."),
+    click.option("--checkpointing", is_flag=True, default=None, help="Less memory: activations are computed twice."),
     click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option(

@@ -77,6 +77,20 @@ def test_the_block_changes_the_prediction(placement):
     assert not torch.allclose(tiny()(image), tiny(Block(), placement=placement)(image))
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.2])
+def test_checkpointing_changes_no_number(dropout):
+    image, block, gradients = torch.randn(2, 2, 8, 8, 8), Block(), []
+    for checkpointing in (False, True):
+        model = tiny(block, dropout=dropout)
+        model.checkpointing = checkpointing
+        torch.manual_seed(1)
+        logits = model(image)
+        logits.square().mean().backward()
+        gradients.append({"logits": logits} | {n: p.grad for n, p in model.named_parameters() if p.requires_grad})
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, rtol=0, atol=0, msg=name)
+
+
 def test_parameters_are_those_counted_by_hand():
     w, patch, channels, classes, tokens = 16, 64, 2, 3, 8
     embed = channels * patch * w + w + tokens * w

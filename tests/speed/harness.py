@@ -20,6 +20,7 @@ from typing import Any
 ROOMS = (
     "tests.speed.weights",
     "tests.speed.block",
+    "tests.speed.segmenter",
     "tests.speed.statistics",
     "tests.speed.reports",
     "tests.speed.crops",
