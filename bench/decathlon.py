@@ -10,7 +10,7 @@ from rich.console import Console
 from bench.data.archive import unpack
 from bench.data.cache import write_once
 from bench.data.disk import existing, gigabytes, require_space, writing
-from bench.data.download import CITATION, Archive, archives, fetch, size_of
+from bench.data.download import CITATION, Archive, archives, fetch, holding, size_of
 from bench.data.folder import DataError
 from bench.data.tasks import DECATHLON
 from bench.progress import to_stderr
@@ -79,16 +79,19 @@ def _get(archive: Archive, size: int, to: Path, keep: bool, console: Console) ->
     def watch(stage: str) -> WorkBar:
         return WorkBar(f"{archive.task}: {stage}", "bytes")
 
-    path = fetch(archive, to_stderr, watch)
+    with holding(archive):
+        if _is_here(target):  # another process was first
+            return _say(console, f"{target}: is there already")
+        path = fetch(archive, to_stderr, watch)
 
-    def write(folder: Path) -> None:
-        with watch("unpacking") as bar:
-            unpack(path, archive.task, folder, bar.update)
+        def write(folder: Path) -> None:
+            with watch("unpacking") as bar:
+                unpack(path, archive.task, folder, bar.update)
 
-    with writing(target):
-        write_once(target, write)
-    if not keep and not archive.local:
-        path.unlink()
+        with writing(target):
+            write_once(target, write)
+        if not keep and not archive.local:
+            path.unlink(missing_ok=True)
     _say(console, f"{target}: unpacked" + (f"; archive kept at {path}" if keep and not archive.local else ""))
 
 

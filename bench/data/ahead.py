@@ -136,9 +136,10 @@ def _container_memory() -> float:
 def size_of(text: str, name: str) -> int:
     """`8G`, `500M` or a number of bytes; DataError names the flag or variable."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)i?B?", text.strip(), re.IGNORECASE)
-    if not found or not float(found[1]):
+    size = int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " ")) if found else 0
+    if not size:
         raise DataError(f"{name}: {text!r} is no size; give one such as 8G or 500M")
-    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))
+    return size
 
 
 def size_text(size: float) -> str:

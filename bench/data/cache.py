@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -46,14 +47,15 @@ def _write_locked(target: Path, write: Callable[[Path], None]) -> None:
 
 
 def _unwritten(target: Path, what: str, error: OSError) -> str:
-    """NumPy says only how much it could not write, so the free space is said whatever the error."""
-    folder = next(parent for parent in target.parents if parent.exists())
-    free = shutil.disk_usage(folder).free / 1e6
-    reason = error.strerror or str(error)
-    return (
-        f"{what or target.name}: cannot be written to {target.parent} ({reason}; {free:.0f} MB free); "
-        "make room there, or name a folder on a larger disk with the variable BENCH_CACHE"
-    )
+    """NumPy says only how much it could not write: without a number an error is taken for a full disk."""
+    reason, advice = error.strerror or str(error), "give a folder that you may write to"
+    if error.errno in (None, errno.ENOSPC, errno.EDQUOT):
+        folder = next(parent for parent in target.parents if parent.exists())
+        reason += f"; {shutil.disk_usage(folder).free / 1e6:.0f} MB free"
+        advice = "make room there, or give a folder on a larger disk"
+    if target.is_relative_to(cache_dir()):
+        advice += " with the variable BENCH_CACHE"
+    return f"{what or target.name}: cannot be written to {target.parent} ({reason}); {advice}"
 
 
 def _remove(path: Path) -> None:

@@ -91,15 +91,16 @@ def _folder_problems(folder: TaskFolder) -> Iterable[str]:
 def _lonely(folder: TaskFolder, here: str, there: str, what: str) -> Iterable[str]:
     """Files of one folder that have no partner in the other one and that dataset.json does not list."""
     listed = {path for case in folder.cases for path in files_of(case)}
-    partners = {name for path in _images(folder.path / there) for name in _names(path)}
+    ids = {"imagesTr": _names, "labelsTr": lambda path: {case_id(path)}}
+    partners = {name for path in _images(folder.path / there) for name in ids[there](path)}
     for path in _images(folder.path / here):
-        if path not in listed and not partners & _names(path):
+        if path not in listed and not partners & ids[here](path):
             yield f"{path}: {what}; add {folder.path / there / path.name} or remove the file"
 
 
-def _names(file: Path) -> set[str]:
-    """The ids of the case that a file may be of: in nnU-Net's first layout an image has its channel's number."""
-    return {case_id(file), re.sub(r"_\d{4}$", "", case_id(file))}
+def _names(image: Path) -> set[str]:
+    """The ids of the case that an image may be of: in nnU-Net's first layout its name ends in its channel's number."""
+    return {case_id(image), re.sub(r"_\d{4}$", "", case_id(image))}
 
 
 def _images(folder: Path) -> list[Path]:

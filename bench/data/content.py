@@ -14,7 +14,7 @@ from bench.data.grid import Box
 from results.record import digest_of
 
 #: Part of the address of stored contents: raise it when what is measured changes.
-CONTENT_VERSION = 1
+CONTENT_VERSION = 2
 #: In CT everything above this value, in Hounsfield units, is body or table: lung is near -850, fat near -100.
 AIR = -500.0
 #: As many foreground voxels of a case as nnU-Net samples: enough for percentiles, whatever the size of the organ.
@@ -42,7 +42,7 @@ def case_content(case: Case, air: float | None) -> CaseContent:
 def _measure(case: Case, air: float | None, path: Path) -> None:
     volume = read_case(case)
     values = volume.image[:, volume.label > 0].ravel()
-    values = values[:: max(1, values.size // _SAMPLE)][:_SAMPLE]
+    values = values[:: max(1, -(-values.size // _SAMPLE))]
     with path.open("wb") as file:
         np.savez(file, box=np.array(content_box(volume.image, air)), values=values)
 

@@ -91,28 +91,35 @@ def size_of(archive: Archive, say: Say) -> tuple[int, int]:
 
 
 def fetch(archive: Archive, say: Say, watch: Watch) -> Path:
-    """The archive on this machine, its checksum verified. Two processes that want the same one take turns."""
-    if archive.local:
+    """The archive on this machine, its checksum verified; to be called while `holding` it."""
+    if archive.local or archive.kept.is_file():
         return _verified(archive, archive.kept, watch)
+    resumed = ranges.size_of(archive.partial)
+    if resumed:
+        say(f"{archive.task}: going on after {resumed / 1e6:.0f} MB")
+    _download(archive, say, watch)
+    try:
+        _verified(archive, archive.partial, watch)
+    except DataError as error:
+        if not resumed:
+            raise
+        say(f"{error}; what was kept belongs to another file, starting again")
+        _download(archive, say, watch)
+        _verified(archive, archive.partial, watch)
+    os.replace(archive.partial, archive.kept)
+    return archive.kept
+
+
+@contextmanager
+def holding(archive: Archive) -> Iterator[None]:
+    """Processes that want the same archive take turns, from the first byte of it to its removal."""
+    if archive.local:
+        yield
+        return
     with writing(archive.kept.parent):
         archive.kept.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(archive.kept.with_name(f".{archive.kept.name}.lock")):
-        if archive.kept.is_file():
-            return _verified(archive, archive.kept, watch)
-        resumed = ranges.size_of(archive.partial)
-        if resumed:
-            say(f"{archive.task}: going on after {resumed / 1e6:.0f} MB")
-        _download(archive, say, watch)
-        try:
-            _verified(archive, archive.partial, watch)
-        except DataError as error:
-            if not resumed:
-                raise
-            say(f"{error}; what was kept belongs to another file, starting again")
-            _download(archive, say, watch)
-            _verified(archive, archive.partial, watch)
-        os.replace(archive.partial, archive.kept)
-    return archive.kept
+        yield
 
 
 def _download(archive: Archive, say: Say, watch: Watch) -> None:

@@ -76,7 +76,11 @@ def _places(root: Path) -> dict[str, Path]:
     if (root / FILE).is_file():
         return {root.resolve().name: root}
     folders = {p.parent.name: p.parent for p in root.glob(f"*/{FILE}") if not p.parent.name.startswith(".")}
-    tables = {p.stem: p for p in root.glob("*.csv") if not p.name.startswith(".") and is_table(p)}
+    found = sorted(p for p in root.glob("*.[cC][sS][vV]") if not p.name.startswith(".") and is_table(p))
+    tables = {p.stem: p for p in found}
+    if len(tables) < len(found):
+        name = next(p.stem for p in found if tables[p.stem] != p)
+        raise DataError(f"{root}: task {name!r} is in two CSV files; rename one of them")
     if both := sorted(set(folders) & set(tables)):
         raise DataError(f"{root}: task {both[0]!r} is a folder and a CSV file; rename one of them")
     if not folders and not tables:

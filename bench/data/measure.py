@@ -122,7 +122,8 @@ class _Measured(NamedTuple):
         nonfinite = 0 if whole else int(array.size - np.count_nonzero(np.isfinite(array)))
         intensity = tuple(_intensity(channel if not nonfinite else _finite(channel)) for channel in channels)
         grid = _Grid(shape, image.affine, image.faults, image.notices)
-        return cls(grid, image.digest, nonfinite, intensity, voxel_digests(array) if len(shape) == 3 else ())
+        digests = voxel_digests(array, None if image.faults else image.affine) if len(shape) == 3 else ()
+        return cls(grid, image.digest, nonfinite, intensity, digests)
 
 
 def _finite(array: np.ndarray) -> np.ndarray:

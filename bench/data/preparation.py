@@ -12,7 +12,7 @@ import numpy as np
 
 from bench.data.cache import cache_dir, write_once
 from bench.data.check import case_facts, content_digest
-from bench.data.content import AIR, CaseContent, case_content
+from bench.data.content import AIR, CONTENT_VERSION, CaseContent, case_content
 from bench.data.folder import Case, DataError
 from bench.data.grid import ras_order
 from results.record import digest_of
@@ -79,7 +79,7 @@ def fit_preparation(
     window (low, high) in Hounsfield units, clipped to it and scaled to [-1, 1]; other modalities have no window.
     """
     asked = [max_voxels, window if modality == "CT" else None, anisotropy]
-    key = digest_of([PREPARATION_VERSION, content_digest(train), modality, asked], 32)
+    key = digest_of([PREPARATION_VERSION, CONTENT_VERSION, content_digest(train), modality, asked], 32)
     target = cache_dir() / "preparations" / f"{key}.json"
     if not target.is_file():
         fitted = _fit(train, modality, max_voxels, window, anisotropy)

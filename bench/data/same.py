@@ -25,8 +25,9 @@ def repeated(cases: Sequence[Case], facts: Sequence[CaseFacts]) -> list[list[Cha
                 groups.setdefault(digest, []).append(Channel(case.id, _name(case, number, len(fact.voxel_digests))))
     found: dict[frozenset[str], list[Channel]] = {}
     for group in groups.values():
-        if len(group) > 1:
-            found.setdefault(frozenset(channel.case for channel in group), group)
+        sharing = frozenset(channel.case for channel in group)
+        if len(sharing) > 1:
+            found.setdefault(sharing, group)
     return list(found.values())
 
 

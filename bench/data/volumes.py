@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.data.cache import cache_dir, write_once
 from bench.data.check import case_facts
-from bench.data.content import content_box
+from bench.data.content import CONTENT_VERSION, content_box
 from bench.data.folder import Case, DataError, read_case
 from bench.data.grid import (
     Box,
@@ -50,7 +50,7 @@ def prepared_folder(case: Case, preparation: Preparation, cache: Path | None = N
     fact = case_facts(case)
     if fact.errors:
         raise DataError("\n".join(fact.errors))
-    key = digest_of([preparation.digest, fact.image_digest, fact.label_digest], 32)
+    key = digest_of([CONTENT_VERSION, asdict(preparation), fact.image_digest, fact.label_digest], 32)
     return (cache or cache_dir()) / "prepared" / key
 
 

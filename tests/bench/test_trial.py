@@ -7,12 +7,16 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 import backbones
 from bench import plan, preflight
+from bench.data.folder import open_task
+from bench.data.preparation import fit_preparation
 from bench.listing import presence
+from bench.presets import data_settings
 from bench.study import StudySpec
 from bench.trial import TrialJob, attempt, prepare
 from results import store
@@ -54,7 +58,6 @@ def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
 
 
 def held_out(job: TrialJob) -> tuple[str, ...]:
-    from bench.data.folder import open_task
     from bench.data.splits import make_split
 
     return make_split(open_task(Path(job.data), job.spec.task).cases, job.spec.fold).held_out
@@ -74,6 +77,39 @@ def test_a_fraction_of_merged_labels_is_what_a_trial_prepares_and_scores(study):
     assert record.status is Status.COMPLETE, record.error
     assert {score.label for score in record.cases} == {"foreground"} and record.task.name == "Task99_Tiny-binary"
     assert record.spec.title.endswith("seed 0, fold 0, 30% of cases")
+
+
+def test_a_trial_measures_its_settings_on_the_training_cases_alone(study, make_task, tmp_path):
+    """The held-out case has other intensities and another spacing, which a fit on all cases cannot miss."""
+    folder = make_task(tmp_path / "leak", cases=3)
+    apart = replace(study, data=str(tmp_path / "leak"))
+    (planned,) = jobs_of(apart)
+    for name in held_out(planned):
+        for part, more in (("imagesTr", 900), ("labelsTr", 0)):
+            path = folder / part / f"{name}.nii.gz"
+            nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj) + more, np.diag([5.0, 5, 9, 1])), path)
+    (job,) = jobs_of(apart)
+    cases = open_task(tmp_path / "leak", "Task99_Tiny").cases
+    unseen = held_out(job)
+    assert unseen == held_out(planned) and 0 < len(unseen) < len(cases)
+    data = data_settings(job.spec.data)
+    settings = ("CT", data.max_voxels, data.hounsfield, data.anisotropy)
+    alone = fit_preparation([case for case in cases if case.id not in unseen], *settings)
+    assert prepare(job)[0] == alone != fit_preparation(cases, *settings)
+    assert (alone.clip[1] < 900) and alone.spacing == (2.0, 2.0, 3.0)
+
+
+def test_a_window_and_ct_that_is_not_clipped_are_told(study, make_task, tmp_path):
+    from bench.study import StudyError
+
+    windowed = {**SMALL, "data": {"window": "-100,100"}}
+    assert preflight.check(replace(study, settings=windowed), lambda text: None).notices == ()
+    make_task(tmp_path / "mixed", channels=("PET", "ct_low"))
+    mixed = replace(study, data=str(tmp_path / "mixed"))
+    (notice,) = preflight.check(mixed, lambda text: None).notices
+    assert "channel 'ct_low' is standardised image by image" in notice and "PET+ct_low" in notice
+    with pytest.raises(StudyError, match=r"^--set data.window=-100,100: clips CT, but no task has modality CT"):
+        preflight.check(replace(mixed, settings=windowed), lambda text: None)
 
 
 def test_the_split_of_each_fraction_is_kept(study):

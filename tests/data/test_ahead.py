@@ -81,7 +81,7 @@ def test_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert size_of("8G", "--memory") == 8 << 30
     assert size_of("1.5 gib", "--memory") == 3 << 29
     assert size_of("1000", "--memory") == 1000
-    for text in ("", "much", "-1G", "0"):
+    for text in ("", "much", "-1G", "0", "0.5"):
         with pytest.raises(DataError, match=f"--memory: {text!r} is no size; give one such as 8G"):
             size_of(text, "--memory")
     assert [size_text(n) for n in (3.21e9, 4.5e7, 1.2e6, 10)] == ["3.2 GB", "45 MB", "1.2 MB", "0.1 MB"]

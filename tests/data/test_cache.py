@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -96,8 +97,11 @@ def test_a_writer_that_is_killed_is_followed_by_one_that_completes(tiny_msd: Pat
     assert not left[0].exists()
 
 
-def test_a_full_disk_names_case_folder_and_what_helps(tiny_msd: Path, tmp_path: Path) -> None:
+def test_a_full_disk_names_case_folder_and_what_helps(
+    tiny_msd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A limit on the size of files stands for the disk: NumPy fails in the middle of the image."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
     case = open_task(tiny_msd, "Task99_Tiny").cases[0]
     prepare_case(case, Preparation((9.0, 9.0, 9.0)), tmp_path)  # its facts are remembered
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -112,7 +116,7 @@ def test_a_full_disk_names_case_folder_and_what_helps(tiny_msd: Path, tmp_path: 
     text = str(error.value)
     assert text.startswith(f"tiny_0: cannot be written to {tmp_path / 'prepared'} (")
     assert "MB free" in text
-    assert "BENCH_CACHE" in text
+    assert "make room there" in text and "BENCH_CACHE" in text
     assert len([path for path in (tmp_path / "prepared").iterdir() if path.name != ".locks"]) == 1
     assert np.asarray(prepare_case(case, Preparation((2.0, 2.0, 3.0)), tmp_path).image()).shape == (1, 20, 20, 20)
 
@@ -121,3 +125,19 @@ def test_a_folder_that_may_not_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(DataError, match=r"case_1: cannot be written to .*file/deep \(Not a directory"):
         write_once(tmp_path / "file" / "deep" / "thing", lambda path: path.mkdir(), "case_1")
+
+
+def test_advice_fits_the_error_and_the_place(cache: Path, tmp_path: Path) -> None:
+    def fail(place: Path, number: int) -> str:
+        def write(path: Path) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with pytest.raises(DataError) as error:
+            write_once(place / "thing", write)
+        return str(error.value)
+
+    for place, named in ((cache / "contents", True), (tmp_path / "data", False)):
+        full, denied = fail(place, errno.ENOSPC), fail(place, errno.EACCES)
+        assert ("BENCH_CACHE" in full, "BENCH_CACHE" in denied) == (named, named)
+        assert "make room" in full and "MB free" in full and "larger disk" in full
+        assert "make room" not in denied and "MB free" not in denied and "Permission denied" in denied

@@ -119,6 +119,20 @@ def test_files_without_a_partner(tmp_path: Path, make_task: Make, part: str, tex
     assert f"{part}/stray.nii.gz: {text}" in problem
 
 
+def test_ids_that_end_as_channel_numbers_do(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=3)
+    for path in [*folder.glob("*Tr/*.nii.gz")]:
+        path.rename(path.with_name(path.name.replace("tiny_", "tiny_000")))
+    (folder / "dataset.json").write_text((folder / "dataset.json").read_text().replace("tiny_", "tiny_000"))
+    assert checked(tmp_path).problems == ()
+    for part, text in (("imagesTr", "image without a label"), ("labelsTr", "label without an image")):
+        stray = folder / part / "tiny_0009.nii.gz"
+        stray.write_bytes((folder / part / "tiny_0000.nii.gz").read_bytes())
+        (problem,) = checked(tmp_path).problems
+        assert f"{part}/tiny_0009.nii.gz: {text}" in problem
+        stray.unlink()
+
+
 def test_unlisted_pairs_are_left_alone(tmp_path: Path, make_task: Make) -> None:
     folder = make_task(tmp_path, cases=3)
     body = json.loads((folder / "dataset.json").read_text())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from bench.data.disk import gigabytes
 from tests.bench.test_cli import bench
@@ -227,6 +230,26 @@ def test_no_token_is_sent(server, get, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     assert get()[0] == 0
     assert server.sent and all(request.token is None for request in server.requests)
+
+
+def test_two_that_want_one_archive_take_turns_until_it_is_removed(server, cache, tmp_path, monkeypatch):
+    """Unpacking is slow here, so that the second one finds the archive while the first one is about to remove it."""
+    from bench import decathlon
+
+    def slow(*arguments: object) -> None:
+        time.sleep(0.3)
+        unpack(*arguments)
+
+    def work(place: str) -> None:
+        decathlon.get_tasks((TASK,), tmp_path / place, server.url, False, Console(quiet=True))
+
+    unpack = decathlon.unpack
+    monkeypatch.setattr(decathlon, "unpack", slow)
+    for places in (("one", "one"), ("two", "three")):
+        with ThreadPoolExecutor(2) as pool:
+            assert list(pool.map(work, places)) == [None, None]
+        assert all((tmp_path / place / TASK / "dataset.json").is_file() for place in places)
+    assert not (cache / "downloads" / f"{TASK}.tar").exists()
 
 
 def test_all_names_each_task_once():

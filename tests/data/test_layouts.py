@@ -142,6 +142,11 @@ def test_nnunet_with_a_list_of_files(tmp_path: Path, make_task: Make) -> None:
         ({"file_ending": ".png"}, "file_ending '.png' is not NIfTI"),
         ({"file_ending": None}, "needs 'file_ending' as text"),
         ({"patients": {"tiny_9": "p"}}, "'patients' names 'tiny_9', which is no case"),
+        (
+            {"patients": {"tiny_0": None, "tiny_1": None}},
+            "'patients' gives 'tiny_0' None; a patient is a text or a whole",
+        ),
+        ({"patients": {"tiny_0": ["p"]}}, "'patients' gives 'tiny_0' ['p']"),
         ({"patients": ["p"]}, "'patients' must be a JSON object"),
     ],
 )
@@ -293,6 +298,8 @@ HEAD = "image,label,patient\n"
         (HEAD, "has no row below"),
         ("", "needs columns image"),
         ("image,label,case\na,b,../c\n", "line 2: case '../c' is no name"),
+        ("image,label,Patient_ID\na,b,p\n", "rename column 'patient_id' to 'patient'"),
+        ("image,label,subject\na,b,p\n", "rename column 'subject' to 'patient'"),
         ("image,label,modality\na,b,CT\nc,d,MRI\n", "modality is CT, MRI; a task has one modality"),
     ],
 )
@@ -324,6 +331,42 @@ def test_csv_rows_are_all_told_by_their_lines(tmp_path: Path, make_task: Make) -
     ):  # fmt: skip
         assert words in text
     assert len(text.splitlines()) == 5
+
+
+@pytest.mark.parametrize("cell", ["~nosuchuser/x.nii", "a\0b.nii", "x" * 300 + ".nii"])
+def test_csv_cells_that_are_no_paths_are_told(tmp_path: Path, make_task: Make, cell: str) -> None:
+    path = table(make_task, tmp_path, HEAD + rows() + f"{cell},x/A/labelsTr/tiny_0.nii.gz,q\n")
+    (problem,) = check_task(open_task(path, "mine")).problems
+    assert cell in problem or repr(cell) in problem
+    assert ("mine.csv: line 6" in problem) == (len(cell) < 300)
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_names_in_dataset_json_that_are_no_paths_are_told(tmp_path: Path, make_task: Make, name: str) -> None:
+    folder = make_task(tmp_path, cases=2)
+    body = json.loads((folder / "dataset.json").read_text())
+    body["training"][1]["image"] = f"./imagesTr/{name}.nii.gz"
+    declare(folder, **body)
+    with pytest.raises(DataError, match=r"dataset.json: .*image .*imagesTr/.*(can be no path|File name too long)"):
+        open_task(tmp_path, folder.name)
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path, make_task: Make) -> None:
+    make_task(tmp_path / "msd", cases=2, labels=("tumour", "liver", "tumour"))
+    with pytest.raises(DataError, match=r"dataset\.json: labels 1 and 3 are all named 'tumour'"):
+        open_task(tmp_path / "msd", "Task99_Tiny")
+    path = table(make_task, tmp_path, HEAD + rows())
+    (tmp_path / "labels.json").write_text('["tumour", "tumour"]')
+    with pytest.raises(DataError, match=r"mine\.csv: labels 1 and 2 are all named 'tumour'"):
+        open_task(path, "mine")
+
+
+def test_a_csv_in_capitals(tmp_path: Path, make_task: Make) -> None:
+    table(make_task, tmp_path, HEAD + rows(), "MINE.CSV")
+    assert task_names(tmp_path) == ["MINE"]
+    (tmp_path / "MINE.csv").write_text(HEAD + rows())
+    with pytest.raises(DataError, match="task 'MINE' is in two CSV files"):
+        task_names(tmp_path)
 
 
 def test_csv_with_one_image_twice(tmp_path: Path, make_task: Make) -> None:

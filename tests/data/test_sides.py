@@ -43,7 +43,15 @@ def resaved(source: Path, target: Path) -> None:
     nib.save(nib.Nifti1Image(np.asarray(nib.load(label).dataobj), copy.affine), label)
 
 
-@pytest.mark.parametrize("copy", [shutil.copy, resaved], ids=["copied", "saved anew"])
+def reoriented(source: Path, target: Path) -> None:
+    """The same image along other axes, as another program stores it."""
+    turn = nib.orientations.axcodes2ornt("LPS")
+    nib.save(nib.load(source).as_reoriented(turn), target)
+    label = target.parent.parent / "labelsTr" / target.name
+    nib.save(nib.load(label).as_reoriented(turn), label)
+
+
+@pytest.mark.parametrize("copy", [shutil.copy, resaved, reoriented], ids=["copied", "saved anew", "reoriented"])
 def test_one_image_on_both_sides_names_both_files(tmp_path: Path, make_task: Make, copy: Callable[..., object]) -> None:
     folder = make_task(tmp_path, cases=6)
     split = make_split(open_task(tmp_path, "Task99_Tiny").cases, 0)
@@ -86,6 +94,15 @@ def test_one_channel_is_enough_and_an_empty_one_is_not(tmp_path: Path, make_task
     nib.save(nib.Nifti1Image(array, last.affine), image(folder, 4))
     (problem,), _ = look(tmp_path)
     assert "tiny_0.nii.gz (channel 0)" in problem and "tiny_4.nii.gz (channel 1)" in problem
+
+
+def test_two_equal_channels_of_one_case_are_no_copy_of_a_case(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=5, channels=("T1", "T2"))
+    loaded = nib.load(image(folder, 0))
+    array = np.array(loaded.dataobj)
+    array[..., 1] = array[..., 0]
+    nib.save(nib.Nifti1Image(array, loaded.affine), image(folder, 0))
+    assert check_task(open_task(tmp_path, "Task99_Tiny")).notices == () and look(tmp_path) == ([], [])
 
 
 def test_a_channels_own_file_is_named(tmp_path: Path, make_task: Make) -> None:

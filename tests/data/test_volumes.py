@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from bench.data.content import case_content
 from bench.data.folder import Case, open_task, read_case, read_label
 from bench.data.grid import from_ras, resample_linear, resample_nearest, to_ras
 from bench.data.phantom import write_phantom
 from bench.data.preparation import Preparation, coarsen, fit_preparation
 from bench.data.tasks import DECATHLON
-from bench.data.volumes import PreparedCase, prepare_case, to_native
+from bench.data.volumes import PreparedCase, prepare_case, prepared_folder, to_native
 
 shapes = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -120,6 +121,26 @@ def test_ct_is_scaled_by_the_training_foreground(tiny_msd: Path) -> None:
     prepared = prepare_case(folder.cases[5], preparation)
     expected = (np.clip(read_case(folder.cases[5]).image, low, high) - preparation.mean) / preparation.deviation
     np.testing.assert_allclose(prepared.image(), expected, atol=1e-4)
+
+
+def test_the_sample_of_the_foreground_is_of_all_of_it(tmp_path: Path) -> None:
+    image = np.zeros((20, 33, 30), np.float32)
+    image[10:] = 200
+    for name, array in (("i", image), ("l", np.ones(image.shape, np.uint8))):
+        nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
+    values = case_content(Case("a", (tmp_path / "i.nii.gz",), tmp_path / "l.nii.gz", "a"), None).values
+    assert values.mean() == pytest.approx(100, abs=1) and 5000 < values.size <= 10_000
+
+
+def test_what_is_stored_is_addressed_by_how_it_was_measured(
+    tiny_msd: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
+) -> None:
+    cases = open_task(tiny_msd, "Task99_Tiny").cases
+    before = prepared_folder(cases[0], fit_preparation(cases, "CT"))
+    for module in ("content", "preparation", "volumes"):
+        monkeypatch.setattr(f"bench.data.{module}.CONTENT_VERSION", 99)
+    assert prepared_folder(cases[0], fit_preparation(cases, "CT")) != before
+    assert len(list((cache / "preparations").glob("*.json"))) == 2
 
 
 def test_nothing_is_learnt_from_held_out_cases(tmp_path: Path, make_task: Callable[..., Path]) -> None:

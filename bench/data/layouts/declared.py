@@ -46,9 +46,20 @@ def numbered(body: Mapping[str, Any], key: str, folder: Path) -> tuple[str, ...]
 
 
 def spec_of(
-    name: str, channels: tuple[str, ...], labels: tuple[str, ...], body: Mapping[str, Any], modality: str = ""
+    name: str,
+    source: Path,
+    channels: tuple[str, ...],
+    labels: tuple[str, ...],
+    body: Mapping[str, Any],
+    modality: str = "",
 ) -> TaskSpec:
-    """The task, with what `dataset.json` says of its origin, and what is published of it if it is one of the ten."""
+    """The task, with what `dataset.json` says of its origin, and what is published of it if it is one of the ten.
+
+    DataError, naming source, if two classes have one name: scores are kept by name.
+    """
+    if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        values = " and ".join(str(value) for value, label in enumerate(labels, 1) if label == twice[0])
+        raise DataError(f"{source}: labels {values} are all named {twice[0]!r}; give each class a name of its own")
     known = {task.name: task for task in DECATHLON}.get(name)
     return TaskSpec(
         name=name,
@@ -82,13 +93,28 @@ def patients_of(body: Mapping[str, Any], ids: Iterable[str], folder: Path) -> di
     own = {name: name for name in ids}
     if strange := sorted(set(given) - set(own)):
         raise DataError(f"{folder / FILE}: 'patients' names {strange[0]!r}, which is no case; correct or remove it")
+    for name, patient in given.items():
+        if type(patient) not in (str, int) or patient == "":
+            raise DataError(
+                f"{folder / FILE}: 'patients' gives {name!r} {patient!r}; a patient is a text or a whole number"
+            )
     return own | {str(name): str(patient) for name, patient in given.items()}
+
+
+def can_be_a_path(text: str) -> bool:
+    """Whether a system can be asked for a file of this name at all: no NUL, and no half of a character."""
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def inside(folder: Path, text: Any, key: str, where: str) -> Path:
     """The file that an entry names; its text must not lead out of the folder (a link in the folder may)."""
     if not isinstance(text, str) or not text:
         raise DataError(f"{folder / FILE}: {where} has no {key!r}; every training case needs an image and a label")
+    if not can_be_a_path(text):
+        raise DataError(f"{folder / FILE}: {where}: {key} {text!r} can be no path; correct it")
     relative = os.path.normpath(text)
     if os.path.isabs(relative) or relative.split(os.sep)[0] in ("..", "."):
         raise DataError(f"{folder / FILE}: {where}: {key} {text!r} leads out of the task folder; give a path inside it")

@@ -21,7 +21,7 @@ def open_msd(name: str, path: Path, body: dict[str, Any]) -> TaskFolder:
     channels, labels = numbered(body, "modality", path), numbered(body, "labels", path)[1:]
     if not labels:
         raise DataError(f"{path / FILE}: 'labels' has no foreground class; found only \"0\"")
-    spec = spec_of(name, channels, labels, body)
+    spec = spec_of(name, path / FILE, channels, labels, body)
     return TaskFolder(spec, path, _cases_of(body, path, len(channels)), path / FILE)
 
 
@@ -33,13 +33,19 @@ def _cases_of(body: dict[str, Any], path: Path, channels: int) -> tuple[Case, ..
         files.append((image, label))
     patients = patients_of(body, [case_id(image) for image, _ in files], path)
     cases = [
-        Case(case_id(image), _channels_of(image, channels), label, patients[case_id(image)]) for image, label in files
+        Case(case_id(image), _channels_of(image, channels, path / FILE), label, patients[case_id(image)])
+        for image, label in files
     ]
     return tuple(sorted(cases, key=lambda case: case.id))
 
 
-def _channels_of(image: Path, channels: int) -> tuple[Path, ...]:
+def _channels_of(image: Path, channels: int, source: Path) -> tuple[Path, ...]:
     """The file that is listed, or the files of its channels where only those are there."""
     stem = case_id(image)
     apart = tuple(image.with_name(f"{stem}_{n:04d}{image.name.removeprefix(stem)}") for n in range(channels))
-    return apart if apart[0].is_file() and not image.is_file() else (image,)
+    try:
+        return (image,) if image.is_file() or not apart[0].is_file() else apart
+    except OSError as error:  # a name that is too long, a folder that may not be read
+        raise DataError(
+            f"{source}: image {str(image)!r} cannot be looked for ({error.strerror}); correct it"
+        ) from error

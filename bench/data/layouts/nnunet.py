@@ -43,7 +43,7 @@ def open_nnunet(name: str, path: Path, body: dict[str, Any]) -> TaskFolder:
         problems.append(
             f"{path / FILE}: numTraining is {number}, but there are {len(files)} cases; correct one of them"
         )
-    spec = spec_of(name, channels, labels, body)
+    spec = spec_of(name, path / FILE, channels, labels, body)
     return TaskFolder(spec, path, tuple(cases), path / FILE, "nnU-Net", tuple(problems))
 
 

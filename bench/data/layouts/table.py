@@ -26,7 +26,7 @@ from pathlib import Path
 
 from bench.data.cases import Case, TaskFolder, case_id
 from bench.data.facts import read_facts
-from bench.data.layouts.declared import modality_of, spec_of
+from bench.data.layouts.declared import can_be_a_path, modality_of, spec_of
 from bench.data.layouts.names import Named, read_named
 from bench.data.measure import CaseFacts
 from bench.data.nifti import DataError
@@ -64,7 +64,7 @@ def open_table(path: Path) -> TaskFolder:
     parts = _modality(rows, path)
     labels, channels = named.labels, named.channels or _channels(cases, parts)
     modality = named.modality or (modality_of(parts or channels) if parts or named.channels else UNKNOWN)
-    spec = spec_of(path.stem, channels, labels or _classes(read_facts(cases), path), _origin(named), modality)
+    spec = spec_of(path.stem, path, channels, labels or _classes(read_facts(cases), path), _origin(named), modality)
     in_order = tuple(sorted(cases, key=lambda case: case.id))
     return TaskFolder(spec, path.parent, in_order, path, "CSV", tuple(problems))
 
@@ -104,6 +104,11 @@ def _image_columns(columns: Sequence[str], path: Path) -> list[str]:
         raise DataError(f"{path}: give either image, or image_0, image_1, … without a gap; found {', '.join(found)}")
     if twice := sorted({name for name in columns if columns.count(name) > 1}):
         raise DataError(f"{path}: column {twice[0]!r} is there twice; keep one")
+    near = [name for name in columns if re.match("patient|subject", name)]
+    if near and "patient" not in columns:  # left unread, it would put scans of one patient on both sides of a split
+        raise DataError(
+            f"{path}: rename column {near[0]!r} to 'patient' (or to another name, if it does not tell patients apart)"
+        )
     return found
 
 
@@ -115,13 +120,18 @@ def _row(path: Path, line: int, cells: dict[str, str], columns: list[str], too_l
     for name, filled in (("image", all(texts)), ("label", cells["label"]), ("patient", cells.get("patient", "one"))):
         if not filled:
             raise DataError(f"{where}: {name} is empty; fill it in or remove the row")
-    images = tuple(_path(path, text) for text in texts)
-    return _Row(line, cells, images, _path(path, cells["label"]))
+    images = tuple(_path(path, text, where) for text in texts)
+    return _Row(line, cells, images, _path(path, cells["label"], where))
 
 
-def _path(table: Path, text: str) -> Path:
+def _path(table: Path, text: str, where: str) -> Path:
     """Absolute as the list's maker wrote it, or below the list's folder."""
-    return Path(os.path.normpath(table.parent / Path(text).expanduser()))
+    if not can_be_a_path(text):
+        raise DataError(f"{where}: {text!r} can be no path; correct it")
+    try:
+        return Path(os.path.normpath(table.parent / Path(text).expanduser()))
+    except RuntimeError as error:
+        raise DataError(f"{where}: {text!r} cannot be resolved ({error}); write the folder out") from error
 
 
 def _ids(rows: Sequence[_Row], path: Path) -> list[str]:
