@@ -1,4 +1,4 @@
-"""A trained model and a case in, voxel counts on the native grid out."""
+"""A trained model and a prepared image in, class probabilities out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mvl.config import Size3
-from results.record import CaseScore
 
 
 @torch.no_grad()
@@ -53,28 +52,6 @@ def gaussian(window: Size3) -> Tensor:
     axes = [torch.exp(-0.5 * ((torch.arange(side) - (side - 1) / 2) / (side / 8)) ** 2) for side in window]
     product = axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]
     return (product / product.max()).clamp_min(1e-3)
-
-
-def count(
-    prediction_XYZ: NDArray[np.uint8], reference_XYZ: NDArray[np.uint8], labels: Sequence[str], case: str, patient: str
-) -> list[CaseScore]:
-    """True and false positives and negatives of each foreground label, from one pass over the voxels.
-
-    labels are the names of the values 1, 2, …; ValueError if the two grids differ.
-    """
-    if prediction_XYZ.shape != reference_XYZ.shape:
-        raise ValueError(
-            f"{case}: prediction {prediction_XYZ.shape} and reference {reference_XYZ.shape} differ in shape"
-        )
-    classes = len(labels) + 1
-    joint = reference_XYZ.astype(np.int64) * classes + prediction_XYZ
-    table = np.bincount(joint.ravel(), minlength=classes * classes).reshape(classes, classes)
-    scores = []
-    for value, label in enumerate(labels, start=1):
-        tp = int(table[value, value])
-        fn, fp = int(table[value].sum()) - tp, int(table[:, value].sum()) - tp
-        scores.append(CaseScore(case, patient, label, tp, fp, fn, int(table.sum()) - tp - fp - fn))
-    return scores
 
 
 def _pad(image_CXYZ: NDArray[np.float32], window: Size3) -> NDArray[np.float32]:

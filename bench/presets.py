@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -85,17 +86,21 @@ class TrainSettings:
 class DataSettings:
     """Preparation and prediction. max_voxels bounds the median prepared training volume (0: native median spacing).
 
-    overlap is that of neighbouring windows at prediction, as a share of the window.
+    overlap is that of neighbouring windows at prediction, as a share of the window. tolerance is that of NSD in mm; 0
+    is the task's own, and a trial's record holds which it was.
     """
 
     max_voxels: int = 0
     overlap: float = 0.5
+    tolerance: float = 0.0
 
     def __post_init__(self) -> None:
         if self.max_voxels < 0:
             raise ValueError(f"data.max_voxels: {self.max_voxels!r} is below 0")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"data.overlap: {self.overlap!r} is outside [0, 1)")
+        if not 0 <= self.tolerance < math.inf:
+            raise ValueError(f"data.tolerance: {self.tolerance!r} is no distance in mm; 0 is the task's own")
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class TrialProgress:
     """Counts trials, done or partly done. Use as a context; call update(key, share) as they go."""
 
-    def __init__(self, titles: Mapping[str, str], console: Console) -> None:
-        """titles: each trial's key and the name that people read."""
+    def __init__(self, titles: Mapping[str, str], console: Console, noun: str = "trials") -> None:
+        """titles: each trial's key and the name that people read; noun: what is counted, where it is something else."""
         self.titles, self.total, self.console = titles, len(titles), console
         self.shares: dict[str, float] = {}
         self.started = time.monotonic()
         self.bar = Progress(
-            TextColumn("trials"),
+            TextColumn(noun),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
@@ -28,7 +28,7 @@ class TrialProgress:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("trials", total=self.total, note="starting")
+        self.task = self.bar.add_task(noun, total=self.total, note="starting")
 
     def __enter__(self) -> TrialProgress:
         self.bar.start()

@@ -20,7 +20,8 @@ from results.store import atomic_write
 
 FILE = "study.toml"
 #: What may stand beside the baseline and the pre-trained block, by the names that records use.
-CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in", "reference"))
+_NOT_ASKED = ("none", "pretrained", "stand-in", "reference", "external")
+CONTROLS = tuple(name for name in record.CONTROLS if name not in _NOT_ASKED)
 Labels = Literal["official", "binary"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 

@@ -180,17 +180,19 @@ def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[Prepar
 
 
 def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Report) -> list[CaseScore]:
-    """Voxel counts of every held-out case on its native grid; a slice of each is kept for the report's pictures."""
-    from bench.evaluate import count, predict
+    """Scores of every held-out case on its native grid; a slice of each is kept for the report's pictures."""
+    from bench.evaluate import predict
     from bench.preview import Preview
+    from bench.scoring.case import score_case
 
     window, classes = model.config.image, model.config.classes
+    labels, tolerance = job.info.labels, job.spec.data["tolerance"]
     preview, scores = Preview(), []
     for done, case in enumerate(held_out, start=1):
         probability = predict(model, case.image(), window, job.spec.data["overlap"], classes)
         prediction = to_native(probability, case.grid)
         volume = read_case(case.case)
-        scores += count(prediction, volume.label, job.info.labels, case.id, case.patient)
+        scores += score_case(prediction, volume.label, volume.spacing, labels, case.id, case.patient, tolerance)
         preview.add(case.id, volume, prediction)
         report({"scored": done}, _TRAINING_SHARE + (1 - _TRAINING_SHARE) * done / len(held_out))
     preview.write(Path(job.run) / "previews" / f"{job.spec.key}.npz")

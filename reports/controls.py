@@ -22,6 +22,7 @@ PLACE = {
     "trainable": "the pre-trained block, trained",
     "lora": "the pre-trained block, frozen, with a trained LoRA",
     "reference": "another model, trained from scratch",
+    "external": "no arm of ours: predictions made elsewhere",
 }
 
 _COLUMNS = (

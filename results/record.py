@@ -20,7 +20,8 @@ METHOD = 2
 
 #: What stands in the block's place -> what is added to the backbone's name where people read it. `none` is the
 #: baseline: the same segmenter without a block; `reference` another model altogether, which the backbone's field names.
-#: The order is that of every table.
+#: `external` is no arm of ours: someone else's predictions, as `bench score` reads them. The order is that of every
+#: table.
 CONTROLS = {
     "none": "",
     "pretrained": "",
@@ -33,6 +34,7 @@ CONTROLS = {
     "trainable": " (trained)",
     "lora": " (LoRA)",
     "reference": " (reference)",
+    "external": " (external)",
 }
 
 
@@ -48,7 +50,8 @@ class Weights:
     """Where a block's parameters came from.
 
     kind is `pretrained` or `shuffled` where they were read: source says where, and sha256 is the hash of what was read,
-    before any shuffling. Else it is the control's name, and source tells how they were made.
+    before any shuffling. Else it is the control's name, and source tells how they were made. Of `external` predictions
+    source is their folder, and sha256 their hash.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""Sliding windows and counts."""
+"""Sliding windows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from torch import nn
 
-from bench.evaluate import corners, count, gaussian, predict
+from bench.evaluate import corners, gaussian, predict
 
 SIZES = st.tuples(*[st.integers(1, 40)] * 3)
 
@@ -63,19 +62,3 @@ def test_windows_equal_monai():
     ours = predict(conv, image[0].numpy(), (16, 16, 16), 0.5, classes=3)
     # Both blend with a Gaussian of an eighth of the window, but MONAI spreads its windows otherwise.
     assert (ours.argmax(0) == theirs[0].argmax(0)).float().mean() > 0.97
-
-
-VOLUMES = hnp.arrays(np.uint8, (4, 5, 3), elements=st.integers(0, 2))
-
-
-@given(VOLUMES, VOLUMES)
-def test_counts_are_those_of_masks_and_add_up_to_the_image(prediction, reference):
-    for score, value in zip(count(prediction, reference, ("a", "b"), "case", "patient"), (1, 2), strict=True):
-        p, r = prediction == value, reference == value
-        assert (score.tp, score.fp, score.fn) == ((p & r).sum(), (p & ~r).sum(), (~p & r).sum())
-        assert score.tp + score.fp + score.fn + score.tn == reference.size
-
-
-def test_grids_that_differ_are_refused():
-    with pytest.raises(ValueError, match=r"case7: prediction .* differ in shape"):
-        count(np.zeros((2, 2, 2), np.uint8), np.zeros((2, 2, 3), np.uint8), ("a",), "case7", "p")

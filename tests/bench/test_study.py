@@ -66,6 +66,9 @@ def test_a_bad_file_is_named(tmp_path, text, words):
         ({"settings": {"train": {"steps": 1.5}}}, "train.steps: 1.5"),
         ({"settings": {"model": {"width": "11"}}}, "model.width: 11 is not divisible by model.heads 2"),
         ({"settings": {"data": {"overlap": "1"}}}, "data.overlap"),
+        ({"controls": ("external",)}, "external"),
+        ({"settings": {"data": {"tolerance": "-1"}}}, "data.tolerance: -1.0 is no distance in mm"),
+        ({"settings": {"data": {"tolerance": "inf"}}}, "data.tolerance"),
     ],
 )
 def test_bad_values_are_refused_when_the_study_is_made(fields, words):

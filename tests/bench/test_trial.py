@@ -42,6 +42,8 @@ def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
     assert [entry["step"] for entry in record.curve] == [2, 4]
     assert {score.case for score in record.cases} == set(held_out(job))
     assert all(score.tp + score.fp + score.fn + score.tn == 20**3 for score in record.cases)
+    assert all(score.diagonal == pytest.approx(20 * 17**0.5) for score in record.cases)  # of 2 × 2 × 3 mm
+    assert any(score.nsd is not None for score in record.cases)
     assert record.cost["trainable_parameters"] > 0 and record.cost["frozen_parameters"] == 0
     assert record.provenance["data_digest"] == job.spec.data_digest
     assert store.read(study.run) == [record]

@@ -87,6 +87,23 @@ def test_a_damaged_record_is_named(tmp_path, record, damage):
         store.write(tmp_path, record)
 
 
+def test_an_older_record_says_what_it_lacks(tmp_path, record):
+    path = store.write(tmp_path, record)
+    path.write_text(path.read_text().replace('"schema": 3', '"schema": 2'))
+    with pytest.raises(store.RecordError, match=r"schema 2, which has no surface distances.*runs its trial again"):
+        store.read(tmp_path)
+
+
+def test_an_undefined_distance_is_null_and_comes_back_as_none(tmp_path, record):
+    empty = replace(record, cases=(fake.score("p0_a", tp=0, fp=0, fn=0), fake.score("p1_a", tp=0)))
+    assert '"hd95": null' in empty.to_json()
+    store.write(tmp_path, empty)
+    both_empty, missed = store.read(tmp_path)[0].cases
+    assert (both_empty.nsd, both_empty.hd95, missed.nsd) == (None, None, 0.0)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        replace(record, cases=(replace(both_empty, hd95=float("nan")),)).to_json()
+
+
 def test_a_copy_elsewhere_is_refused(tmp_path, record):
     path = store.write(tmp_path, record)
     copy = path.with_name("copy.json")

@@ -127,9 +127,9 @@ def test_every_question_has_its_own_control():
             assert asked[subject, "depth"] == f"{name} (matched depth)"
             assert asked[subject, "shuffled"] == f"{name} (shuffled)"
             assert asked[subject, "identity"] == f"{name} (mappers only)"
-        for control in ("random twin", "matched MLP", "trained", "LoRA", "shuffled"):
+        for control in ("random twin", "matched MLP", "trained", "LoRA", "shuffled", "external"):
             assert list(asked[f"{name} ({control})"].index) == ["baseline"]
-    assert len(asked) == 2 * (2 * 6 + 7)
+    assert len(asked) == 2 * (2 * 6 + 8)
 
 
 def test_arms_are_compared_at_their_own_layer_and_fraction():

@@ -23,6 +23,7 @@ ROOMS = (
     "tests.speed.segmenter",
     "tests.speed.statistics",
     "tests.speed.reports",
+    "tests.speed.scoring",
 )
 
 #: Runs a verdict needs at least, unless the number is exact, as a count of bytes is.

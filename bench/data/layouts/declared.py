@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.data.nifti import DataError
-from bench.data.tasks import DECATHLON, TaskSpec
+from bench.data.tasks import DECATHLON, TOLERANCE, TaskSpec
 
 FILE = "dataset.json"
 _MRI = {"mr", "t1", "t1w", "t1gd", "t1ce", "t1c", "t2", "t2w", "flair", "adc", "dwi", "pd"}
@@ -61,6 +61,7 @@ def spec_of(
         notice=str(body.get("notice", "")),
         training=known.training if known else 0,
         test=known.test if known else 0,
+        tolerance=known.tolerance if known else TOLERANCE,
     )
 
 
