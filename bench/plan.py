@@ -30,6 +30,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
     for name, folder in ground.folders.items():
         task = folder.spec
         sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
+        tolerance = {"tolerance": study.resolved()["data"]["tolerance"] or task.tolerance}
         parts = make_splits(folder.cases, study.folds, study.fractions)
         for part, seed, arm, settings in itertools.product(parts, study.seeds, ground.arms, study.each_resolved()):
             spec = TrialSpec(
@@ -45,7 +46,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
                 data_digest=ground.digests[name],
                 train=settings["train"],
                 model=_lists(arm.model(settings) | sizes),
-                data=settings["data"] | {"tolerance": settings["data"]["tolerance"] or task.tolerance},
+                data=settings["data"] | tolerance,
                 block=arm.settings(settings["block"]),
             )
             jobs.setdefault(spec.digest, _job(study, ground, arm, spec, _info(ground, name, part.split)))
