@@ -78,7 +78,7 @@ def test_the_table_is_that_of_the_same_code(bench, folders):
     assert list(found.columns) == ["Dice", "Jaccard", "HD95 (mm)", "NSD", "Sensitivity", "Specificity"]
     expected = []
     for case in CASES:
-        (ours, _, _), (theirs, affine, _) = (
+        (ours, *_), (theirs, affine, *_) = (
             read_nifti(folder / f"{case}.nii.gz") for folder in (folders[0], folders[1] / "labelsTr")
         )
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -262,6 +262,32 @@ def test_beside_a_run_each_case_goes_to_its_fold(bench, folders, tmp_path):
     save(np.minimum(array, 1), affine, folders[1] / "labelsTr" / "tiny_1.nii.gz")
     refused(score(bench, folders, *more), "references differ", "tiny_1, blob", "tiny_1, dot")
     assert len(made) == 2
+
+
+def test_beside_a_run_patients_are_the_runs(bench, folders, tmp_path):
+    for record in external_run(bench, folders, tmp_path):
+        store.write(tmp_path / "named", replace(record, cases=tuple(replace(one, patient="p") for one in record.cases)))
+    code, _, err = score(bench, folders, "--task", "Task01_Fake", "--beside", "named", "--to", "two")
+    assert code == 0, err
+    assert set(pd.read_csv("two/results.csv")["patient"]) == {"p"}
+
+
+def test_a_runs_own_folder_and_a_file_are_left_alone(bench, folders, tmp_path):
+    external_run(bench, folders, tmp_path)
+    refused(score(bench, folders, "--to", "run"), "--to run: holds trials of a run")
+    (tmp_path / "run/plan.json").unlink()
+    refused(score(bench, folders, "--to", "run"), "--to run: holds trials of a run")
+    plan.remember(tmp_path / "planned", [fake.spec()])
+    refused(score(bench, folders, "--to", "planned"), "--to planned: holds trials of a run")
+    (tmp_path / "file").touch()
+    refused(score(bench, folders, "--to", "file"), "--to file: is a file; give a folder")
+
+
+def test_two_names_in_one_folder_both_stay(bench, folders):
+    for name in ("nnunet", "monai"):
+        assert score(bench, folders, "--name", name, "--to", "ext")[0] == 0
+    assert pd.read_csv("ext/results.csv")["backbone"].value_counts().to_dict() == {"nnunet": 6, "monai": 6}
+    assert len(pd.read_parquet("ext/results.parquet")) == 12
 
 
 def test_rescore_counts_what_changed(bench, tmp_path):
