@@ -35,7 +35,8 @@ def rescore(run: Path) -> list[str]:
 def changes(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
     """What differs between two long tables: values by column, rows, columns."""
     columns = [name for name in _VALUES if name in old and name in new]
-    both = old.merge(new, on=_KEY, suffixes=("_old", "_new"), how="outer", indicator="side")
+    key = [*_KEY, "digest"] if "digest" in old else _KEY  # which tells variants of one arm apart
+    both = old.merge(new, on=key, suffixes=("_old", "_new"), how="outer", indicator="side")
     same = both[both["side"] == "both"]
     counts = {name: _different(same[f"{name}_old"], same[f"{name}_new"]) for name in columns}
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
