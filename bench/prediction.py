@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -110,7 +111,7 @@ def _ending(path: Path) -> str:
 
 def _check_channels(image: Image, record: TrialResult) -> None:
     shapes = [_open(path).shape for path in image.paths]
-    found = sum(shape[3] if len(shape) == 4 else 1 for shape in shapes)
+    found = sum(math.prod(shape[3:]) for shape in shapes)
     wanted = record.task.channels
     if found != len(wanted):
         files = "" if len(shapes) == 1 else f" in {len(shapes)} files"

@@ -87,8 +87,9 @@ def save(folder: Path, name: str, words: Words, figure: Figure) -> Picture:
     stem = folder / name.replace("/", "_")
     figure.dpi = _DOTS_PER_INCH
     if engine := figure.get_layout_engine():
-        engine.execute(figure)
-        engine.execute(figure)  # the first pass does not know yet how wide the names at the axes are
+        shrinks = any(axes.get_aspect() != "auto" for axes in figure.axes)  # then names have more room than it thought
+        for _ in range(1 + shrinks):
+            engine.execute(figure)
         figure.set_layout_engine("none")
     for kind, write in _FORMATS.items():
         figure.dpi = _DOTS_PER_INCH  # the writer of vectors leaves its own behind

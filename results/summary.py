@@ -214,7 +214,8 @@ def _average(scores: pd.DataFrame) -> pd.DataFrame:
 def _differences(scores: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Every other arm's scores minus those of its baseline, on the same task, case and label."""
     keys = ["task", "against", "case", "label"]
-    rivals = scores.assign(against=scores["arm"].map(controls_of(trials, "none"))).dropna(subset=["against"])
+    against = scores["arm"].map(controls_of(trials, "none")).astype(object)  # all missing, it would be of numbers
+    rivals = scores.assign(against=against).dropna(subset=["against"]).astype({"against": "str"})
     baseline = scores[scores["control"] == "none"].rename(columns={"arm": "against"})[[*keys, *METRICS]]
     pairs = rivals.merge(baseline, on=keys, suffixes=("", "_none"))
     return pairs.assign(**{name: pairs[name] - pairs[f"{name}_none"] for name in METRICS})

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.cache import cache_dir, write_once
+from bench.data.channels import read_channels
 from bench.data.check import case_facts
 from bench.data.content import CONTENT_VERSION, content_box
 from bench.data.folder import Case, DataError, read_case
@@ -23,7 +24,6 @@ from bench.data.grid import (
     to_native,
     to_ras,
 )
-from bench.data.nifti import read_nifti
 from bench.data.preparation import Preparation
 from bench.data.prepared import PreparedArrays, PreparedCase
 from results.record import digest_of
@@ -68,20 +68,13 @@ def prepare_image(paths: Sequence[Path], preparation: Preparation) -> tuple[np.n
 def _read_image(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
     if not paths:
         raise DataError("no image file given; give one file with channels last, or a file a channel")
-    channels: list[np.ndarray] = []
-    files = [read_nifti(path) for path in paths]
-    for path, file in zip(paths, files, strict=True):
-        array = file.array if file.array.ndim == 4 else file.array[..., None]
-        if array.ndim != 4 or 0 in array.shape:
-            raise DataError(f"{path}: shape {file.array.shape} is no volume; give three axes, or four, channels last")
-        if not np.isfinite(array).all():
-            raise DataError(f"{path}: holds NaN or infinite voxels; replace them with a number")
-        if array.shape[:3] != files[0].array.shape[:3] or not np.allclose(file.affine, files[0].affine, atol=1e-2):
-            raise DataError(
-                f"{path}: lies on another grid than {paths[0]}; all channels need the same shape and affine"
-            )
-        channels += [np.asarray(channel, dtype=np.float32) for channel in np.moveaxis(array, 3, 0)]
-    return np.stack(channels), files[0].affine
+    image = read_channels(paths)
+    array_XYZC = image.array if image.array.ndim == 4 else image.array[..., None]
+    if array_XYZC.ndim != 4 or 0 in array_XYZC.shape:
+        raise DataError(f"{paths[0]}: shape {image.array.shape} is no volume; give three axes, or four, channels last")
+    if not np.isfinite(array_XYZC).all():
+        raise DataError(f"{paths[0]}: holds NaN or infinite voxels; replace them with a number")
+    return np.ascontiguousarray(np.moveaxis(array_XYZC, 3, 0), dtype=np.float32), image.affine
 
 
 def prepared_grid(image_CXYZ: np.ndarray, affine: np.ndarray, preparation: Preparation) -> Grid:

@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -147,8 +148,9 @@ def _numbered(volume: Labels, values: Mapping[int, str], path: Path) -> Labels:
 def _shape(path: Path) -> tuple[int, ...]:
     """From the header alone; a file that cannot be read is told of when its turn comes."""
     try:
-        return tuple(nib.Nifti1Image.from_filename(path).shape)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError):
+        image: Any = nib.load(path)
+        return tuple(image.shape)
+    except Exception:  # nibabel raises many kinds
         return (1,)
 
 

@@ -12,7 +12,7 @@ from bench.show import require_run
 from bench.study import StudyError
 from results import store, summary
 
-_KEY = ["task", "backbone", "control", "layer", "fraction", "seed", "fold", "case", "label"]
+_KEY = ["task", "backbone", "control", "layer", "fraction", "seed", "fold", "digest", "case", "label"]
 _VALUES = [name for name in summary.COLUMNS if name in {"tp", "fp", "fn", "tn", "diagonal", *summary.METRICS}]
 
 
@@ -35,7 +35,8 @@ def rescore(run: Path) -> list[str]:
 def changes(old: pd.DataFrame, new: pd.DataFrame) -> list[str]:
     """What differs between two long tables: values by column, rows, columns."""
     columns = [name for name in _VALUES if name in old and name in new]
-    both = old.merge(new, on=_KEY, suffixes=("_old", "_new"), how="outer", indicator="side")
+    key = [*_KEY, "digest"] if "digest" in old else _KEY  # which tells variants of one arm apart
+    both = old.merge(new, on=key, suffixes=("_old", "_new"), how="outer", indicator="side")
     same = both[both["side"] == "both"]
     counts = {name: _different(same[f"{name}_old"], same[f"{name}_new"]) for name in columns}
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
@@ -56,7 +57,9 @@ def _different(old: pd.Series, new: pd.Series) -> int:
 def _read(path: Path) -> pd.DataFrame:
     """The long table as it was written; `None` and `nan` in names are names."""
     try:
-        frame = pd.read_csv(path, float_precision="round_trip", keep_default_na=False, na_values=[""], low_memory=False)
-        return frame.astype({name: "str" for name in ("task", "backbone", "control", "case", "label")})
+        names = dict.fromkeys(("task", "backbone", "control", "digest", "case", "label"), "str")
+        kept = {"keep_default_na": False, "na_values": [""]}
+        frame = pd.read_csv(path, float_precision="round_trip", low_memory=False, dtype=names, **kept)
+        return frame.astype(names)
     except (ValueError, KeyError) as error:
         raise StudyError(f"{path}: is no table of scores ({error}); delete it and run this again") from error

@@ -41,7 +41,7 @@ def forest(comparisons: pd.DataFrame, overall: pd.DataFrame, arms: Sequence[str]
     there = set(rows["arm"])
     names = [arm for arm in arms if arm in there]
     tasks = list(dict.fromkeys(rows["task"]))
-    figure, axes = panels(len(tasks), 4, (2.5, 0.75 + 0.2 * len(names)), sharey=True)
+    figure, axes = panels(len(tasks), 4, (2.5, 0.75 + 0.26 * len(names)), sharey=True)
     for panel, task in zip(axes, tasks, strict=True):
         _draw_forest(panel, rows[rows["task"] == task], names, arms)
         panel.set_title("All tasks" if task == ALL else text(task), fontsize=9)

@@ -46,7 +46,7 @@ def test_a_row_an_arm_and_a_column_a_case(run):
     assert list(task.slices) == ARMS and not problems and not task.hidden
     figure = cases.overlay(task, ("organ", "lesion"))
     words = [text.get_text() for text in figure.findobj(Text)]
-    assert {"image", "reference", "none", "llama3\n(stand-in, random)"} <= set(words)
+    assert {"image", "reference", "none", "llama3 (stand-in, random)"} <= set(words)
     assert sum(word in {f"{value:.3f}" for value in task.dice.values()} for word in words) >= len(task.dice)
 
 
