@@ -106,6 +106,20 @@ def look_up(url: str, hub: str) -> Found:
     return Found(found.location, found.size, found.etag or "", found.commit_hash or "", elsewhere)
 
 
+def look_up_elsewhere(url: str) -> Found:
+    """Ask any other server for a file; the token stays here. FileNotFoundError, Refused or Passing."""
+    from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+
+    headers = build_hf_headers(token=False) | {"Accept-Encoding": "identity"}
+    with _errors_of_ours():
+        answer = get_session().head(url, headers=headers, follow_redirects=True, timeout=TIMEOUT)
+        hf_raise_for_status(answer)
+    size = answer.headers.get("Content-Length")
+    if size is None:
+        raise WeightsError(f"{url}: the server does not tell the size of the file; try another mirror")
+    return Found(url, int(size), answer.headers.get("ETag", ""), "", True)
+
+
 def _check_range(found: Found, headers: Mapping[str, str], start: int, end: int) -> None:
     """WeightsError unless the answer is for the bytes that were asked for, of the same file at the same commit."""
     given = headers.get("content-range", "")

@@ -1,10 +1,11 @@
-"""The arms of a study: the baseline, each backbone's block, and the controls that make a claim of it."""
+"""The arms of a study: the baseline, each backbone's block, the controls that make a claim of it, and references."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import backbones
@@ -13,8 +14,11 @@ from backbones.errors import PlugInError
 from backbones.request import Backbone, parse, resolve
 from backbones.spec import BackboneSpec
 from backbones.weights import BlockFile
+from bench.presets import Settings
 from bench.study import StudyError, StudySpec
+from mvl import references
 from mvl.config import SegmenterConfig
+from results.arms import JOINING
 from results.record import Weights, digest_of
 
 #: What each control is that reads no weights, in the words of the record.
@@ -24,13 +28,15 @@ _MADE = {
     "mlp": "an MLP with as many trainable parameters as the mappers",
     "depth": "encoder blocks with as many trainable parameters as the mappers",
 }
+#: The settings of the joint in a model without a block: those of `SegmenterConfig` where nothing is said.
+UNJOINED = {item.name: item.default for item in fields(SegmenterConfig) if item.name in JOINING}
 #: What is said to be looked at.
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One thing to compare: the baseline, a backbone's block, or a control of it.
+    """One thing to compare: the baseline, a backbone's block, a control of it, or a reference model.
 
     layer is None where the arm does not depend on it. block is the file that the block is read from.
     """
@@ -40,10 +46,22 @@ class Arm:
     weights: Weights
     layer: int | None = None
     block: BlockFile | None = None
+    reference: str = ""
 
     @property
     def name(self) -> str:
-        return self.backbone.name if self.backbone else "none"
+        return self.backbone.name if self.backbone else self.reference or "none"
+
+    def model(self, settings: Settings) -> dict[str, Any]:
+        """What of the resolved settings decides the model around the block: of a reference, the model itself.
+
+        How a block is joined is nothing to the baseline, so that it is one trial whatever is said of it.
+        """
+        if self.control == "none":
+            return settings["model"] | UNJOINED
+        if not self.reference:
+            return settings["model"]
+        return references.model_settings(self.reference, settings["model"], settings["reference"])
 
     def settings(self, given: dict[str, Any]) -> dict[str, Any]:
         """What of the block's settings decides this arm's numbers, and the digest of the architecture that is built."""
@@ -77,7 +95,10 @@ def find_arms(study: StudySpec, say: Say, problems: list[str]) -> tuple[tuple[Ar
             names.add(found.spec.name)
             arms += _arms_of(found, study, say, notices)
         except (backbones.UnknownBackbone, weights.WeightsError, PlugInError, StudyError) as error:
-            problems.append(str(error))
+            is_one = request.what in references.REGISTRY
+            hint = f"; a reference model is asked for by --references {request.what}" if is_one else ""
+            problems.append(f"{error}{hint}")
+    arms += _references(study, names, problems)
     asked = ", ".join(sorted(names)) or "none"
     problems += [
         f"--weights {name}=…: {name!r} is not among --backbones ({asked})"
@@ -85,6 +106,18 @@ def find_arms(study: StudySpec, say: Say, problems: list[str]) -> tuple[tuple[Ar
         if not problems
     ]
     return tuple(arms), tuple(notices)
+
+
+def _references(study: StudySpec, taken: set[str], problems: list[str]) -> list[Arm]:
+    """An arm a reference model. Records know an arm by its name, which a backbone may have too: that is a problem."""
+    asked = references.chosen(study.references)
+    problems += [
+        f"--references {name}: a backbone of --backbones goes by this name; rename its folder or file, or leave out one"
+        for name in asked
+        if name in taken
+    ]
+    made = Weights("reference", "trained from scratch")
+    return [Arm(None, "reference", made, reference=name) for name in asked]
 
 
 def _arms_of(found: Backbone, study: StudySpec, say: Say, notices: list[str]) -> list[Arm]:
@@ -131,8 +164,8 @@ def _unmatched(spec: BackboneSpec, study: StudySpec, made: list[str]) -> dict[st
 
     from mvl.matched import Matched
 
-    config = SegmenterConfig.of(study.resolved()["model"] | {"channels": 1, "classes": 2})
-    for name in wanted:
+    models = [SegmenterConfig.of(each["model"] | {"channels": 1, "classes": 2}) for each in study.each_resolved()]
+    for name, config in itertools.product(wanted, models):
         try:
             with torch.device("meta"):
                 Matched(name, spec.width).build(config)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import math
 import os
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 
 from bench.presets import TrainSettings
+from bench.schedule import make_optimizer
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -48,32 +49,52 @@ def join() -> tuple[int, int]:
 
 
 def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int = 0) -> Any:
-    """A DeepSpeed engine around the model, with AdamW over what is trainable, warm-up and cosine.
+    """A DeepSpeed engine around the model, with an optimizer over what is trainable; `set_rate` gives it its rate.
 
     ValueError if the global batch cannot be divided among the workers.
     """
     if train.batch % workers:
         raise ValueError(f"--workers-per-trial {workers} does not divide train.batch {train.batch}")
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=train.lr, weight_decay=train.weight_decay, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, train))
     engine, *_ = deepspeed.initialize(
         model=model.to(device()),
-        optimizer=optimizer,
-        lr_scheduler=schedule,
+        optimizer=make_optimizer(trainable, train),
         model_parameters=trainable,
         config=_config(train, workers, zero_stage),
         dist_init_required=False,
     )
+    # A lone worker's gradients are its own: copying them into one buffer and back for an all-reduce changes nothing.
+    engine.enable_backward_allreduce = workers > 1 or zero_stage > 0
     return engine
 
 
-def rate(step: int, train: TrainSettings) -> float:
-    """The learning rate at a step, as a share of the peak: linear warm-up, then a cosine to zero."""
-    warmup = max(1, round(train.warmup * train.steps))
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, train.steps - warmup)))
+def set_rate(engine: Any, rate: float) -> None:
+    """Set the learning rate of the next optimizer step."""
+    for group in engine.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def agreed(value: float) -> float:
+    """Rank 0's value, on every rank: clocks differ, and workers must step and stop together."""
+    if dist.get_world_size() == 1:
+        return value
+    box = torch.tensor([value], dtype=torch.float64, device=device())
+    dist.broadcast(box, src=0)
+    return box.item()
+
+
+def mean(value: float) -> float:
+    """The mean over all ranks, on every rank: they must change the learning rate together."""
+    if dist.get_world_size() == 1:
+        return value
+    box = torch.tensor([value], dtype=torch.float64, device=device())
+    dist.all_reduce(box)
+    return box.item() / dist.get_world_size()
+
+
+def whole(model: nn.Module) -> AbstractContextManager[Any]:
+    """A context in which every parameter is here whole: ZeRO stage 3 cuts them up between steps."""
+    return deepspeed.zero.GatheredParameters(list(model.parameters()))
 
 
 def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, Any]:

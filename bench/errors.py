@@ -6,6 +6,10 @@ from __future__ import annotations
 INTERRUPTED = 130
 
 
+class PredictionError(ValueError):
+    """A trial or an image that nothing can be predicted with. The message names it, and says what would work."""
+
+
 def is_users(error: ValueError) -> bool:
     """True for the errors by which the rooms refuse bad input."""
     from backbones.errors import PlugInError, UnknownBackbone
@@ -16,4 +20,4 @@ def is_users(error: ValueError) -> bool:
     from results.store import RecordError
 
     users = (StudyError, DataError, UnknownBackbone, PlugInError, WeightsError, RecordError, ReportError)
-    return isinstance(error, users)
+    return isinstance(error, (*users, PredictionError))

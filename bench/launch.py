@@ -67,12 +67,13 @@ def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int =
     by_key = {job.spec.key: job for job in jobs}
     workers = jobs[0].workers
     slots = _slots(workers)
+    concurrent = min(slots, max_concurrent or slots)
     trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, _resources(workers)),
+            tune.with_resources(trainable, _resources(workers, slots // concurrent)),
             param_space={"key": tune.grid_search(list(by_key))},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=min(slots, max_concurrent or slots)),
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=concurrent),
             run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Watch(by_key, on_progress)]),
         )
         tuner.fit()
@@ -87,11 +88,12 @@ def _slots(workers: int) -> int:
     return there // workers
 
 
-def _resources(workers: int) -> dict[str, float]:
+def _resources(workers: int, cores: int) -> dict[str, float]:
+    """What a trial asks for. A lone worker computes on as many cores as trials that were not to run leave it."""
     if workers > 1:
         # The TorchTrainer's workers ask for the cores. Tune refuses an empty request, so it gets one of memory.
         return {"memory": 1024**2}
-    return {"cpu": 1, "gpu": 1} if ray.cluster_resources().get("GPU") else {"cpu": 1}
+    return {"cpu": 1, "gpu": 1} if ray.cluster_resources().get("GPU") else {"cpu": cores}
 
 
 def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:

@@ -10,6 +10,7 @@ from rich.table import Table
 import backbones
 from backbones import weights
 from backbones.spec import BackboneSpec
+from mvl import references
 
 
 def backbones_table(console: Console) -> None:
@@ -22,6 +23,15 @@ def backbones_table(console: Console) -> None:
         table.add_row(spec.name, spec.family, *numbers, parameters, spec.licence, gated, presence(spec), size_of(spec))
     console.print(table)
     console.print("size: that of the block's file; with ~, what 16 bits a parameter would take where it is not here")
+
+
+def references_table(console: Console) -> None:
+    """A row a reference model of `--references`."""
+    table = Table("name", "model", "source", "features", "features of the preset cpu")
+    for row in references.REGISTRY.values():
+        table.add_row(row.name, row.title, row.source, str(row.published), str(row.small))
+    console.print(table)
+    console.print("features: channels at full resolution; --set reference.NAME=N sets others")
 
 
 def tasks_table(data: Path | None, console: Console) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -9,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.arms import Arm
-from bench.data.splits import SEED, Split, make_split
+from bench.data.splits import SEED, Part, Split, make_splits
 from bench.preflight import Ground
-from bench.study import StudyError, StudySpec
+from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
 from results.arms import arm_key
 from results.record import TaskInfo, TrialSpec, Weights
@@ -21,49 +22,51 @@ FILE = "plan.json"
 
 
 def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
-    """Every trial of the study: task x arm x seed x fold, each with where its things are."""
-    settings = study.resolved()
-    jobs = []
+    """Every trial of the study: task x fold x fraction x seed x arm x variant, each with where its things are.
+
+    An arm that a variant does not touch, as a reference model, is one trial.
+    """
+    jobs: dict[str, TrialJob] = {}
     for name, folder in ground.folders.items():
         task = folder.spec
-        model = settings["model"] | {"channels": len(task.channels), "classes": len(task.labels) + 1}
-        data = settings["data"] | {"tolerance": settings["data"]["tolerance"] or task.tolerance}
-        for fold in study.folds:
-            split = make_split(folder.cases, fold)
-            for seed in study.seeds:
-                for arm in ground.arms:
-                    spec = TrialSpec(
-                        task=name,
-                        backbone=arm.name,
-                        control=arm.control,
-                        layer=arm.layer,
-                        weights=arm.weights,
-                        seed=seed,
-                        fold=fold,
-                        fraction=1.0,
-                        split_digest=split.digest,
-                        data_digest=ground.digests[name],
-                        train=settings["train"],
-                        model=_lists(model),
-                        data=data,
-                        block=arm.settings(settings["block"]),
-                    )
-                    jobs.append(_job(study, ground, arm, spec, _info(ground, name, split)))
-    return jobs
+        sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
+        tolerance = {"tolerance": study.resolved()["data"]["tolerance"] or task.tolerance}
+        parts = make_splits(folder.cases, study.folds, study.fractions)
+        for part, seed, arm, settings in itertools.product(parts, study.seeds, ground.arms, study.each_resolved()):
+            spec = TrialSpec(
+                task=name,
+                backbone=arm.name,
+                control=arm.control,
+                layer=arm.layer,
+                weights=arm.weights,
+                seed=seed,
+                fold=part.fold,
+                fraction=part.fraction,
+                split_digest=part.split.digest,
+                data_digest=ground.digests[name],
+                train=settings["train"],
+                model=_lists(arm.model(settings) | sizes),
+                data=settings["data"] | tolerance,
+                block=arm.settings(settings["block"]),
+            )
+            jobs.setdefault(spec.digest, _job(study, ground, arm, spec, _info(ground, name, part.split)))
+    return list(jobs.values())
 
 
 def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: TaskInfo) -> TrialJob:
     return TrialJob(
         spec=spec,
         info=info,
-        data=str(ground.root.resolve()),  # Ray's workers stand in another folder
+        data=str(full_path(ground.root)),  # Ray's workers stand in another folder
         run=str(study.run.resolve()),
         backbone=arm.backbone,
         block=arm.block,
         workers=study.workers_per_trial,
         zero_stage=study.zero_stage,
         checkpointing=study.checkpointing,
+        activations=study.activations,
         command=study.command,
+        keep_model=study.keep_models,
     )
 
 
@@ -100,12 +103,22 @@ def remember(run: Path, specs: Iterable[TrialSpec]) -> None:
 
 
 def save_splits(study: StudySpec, ground: Ground, run: Path) -> None:
-    """Write `splits/<task>-<fold>.json`: which cases were trained on and which held out."""
+    """Write `splits/<task>-<fold>.json`: which cases were trained on and which held out.
+
+    A fraction of the training cases has a file of its own, `<task>-<fold>-<fraction>.json`.
+    """
     for name, folder in ground.folders.items():
-        for fold in study.folds:
-            split = make_split(folder.cases, fold)
-            body = asdict(split) | {"task": name, "fold": fold, "seed": SEED, "digest": split.digest}
-            atomic_write(run / "splits" / f"{name}-{fold}.json", (json.dumps(body, indent=1) + "\n").encode())
+        for part in make_splits(folder.cases, study.folds, study.fractions):
+            atomic_write(run / "splits" / f"{name}-{_part_name(part)}.json", _split_text(name, part))
+
+
+def _part_name(part: Part) -> str:
+    return f"{part.fold}" if part.fraction == 1 else f"{part.fold}-{part.fraction}"
+
+
+def _split_text(task: str, part: Part) -> bytes:
+    body = asdict(part.split) | {"task": task, "fold": part.fold, "fraction": part.fraction, "seed": SEED}
+    return (json.dumps(body | {"digest": part.split.digest}, indent=1) + "\n").encode()
 
 
 def planned(run: Path) -> list[dict[str, Any]]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.arms import Arm, find_arms
 from bench.data.check import check_task
-from bench.data.folder import DataError, TaskFolder, open_task, task_names
+from bench.data.folder import DataError, TaskFolder, merged_name, open_task, task_names
+from bench.data.layouts.table import UNKNOWN
 from bench.data.phantom import phantom_root, write_phantom
-from bench.data.splits import make_split
+from bench.data.sides import look_at_sides
+from bench.presets import data_settings, train_settings
 from bench.study import StudyError, StudySpec
 
 #: Called with what is being looked at, so that a long check is not a silent one.
@@ -43,11 +46,23 @@ def check(study: StudySpec, say: Say) -> Ground:
         root = write_phantom(phantom_root())
     else:
         root = Path(study.data)
-    folders = _open(root, study.tasks, problems)
+    folders = _open(root, study, problems)
+    problems += _unused_window(folders, study)
     _raise(problems)
-    digests = {name: _checked(folder, study, say, problems) for name, folder in folders.items()}
+    told = [*notices, *(text for folder in folders.values() for text in _unclipped(folder))]
+    digests = {name: _checked(folder, study, say, problems, told) for name, folder in folders.items()}
     _raise(problems)
-    return Ground(root, folders, digests, arms, notices)
+    return Ground(root, folders, digests, arms, (*told, *_timed(study)))
+
+
+def _timed(study: StudySpec) -> list[str]:
+    settings = train_settings(study.resolved()["train"])
+    if not settings.seconds or study.max_concurrent == 1:
+        return []
+    return [
+        f"--budget {settings.budget}: trials that run side by side share the machine; "
+        "--max-concurrent 1 runs them one by one"
+    ]
 
 
 def _raise(problems: list[str]) -> None:
@@ -56,23 +71,49 @@ def _raise(problems: list[str]) -> None:
         raise StudyError("\n".join(problems))
 
 
-def _open(root: Path, wanted: tuple[str, ...], problems: list[str]) -> dict[str, TaskFolder]:
+def _open(root: Path, study: StudySpec, problems: list[str]) -> dict[str, TaskFolder]:
     folders = {}
-    for name in wanted or task_names(root):
+    for name in study.tasks or task_names(root):
         try:
-            folders[name] = open_task(root, name)
+            asked = merged_name(root, name) if study.labels == "binary" else name
+            folders[asked] = open_task(root, asked)
         except DataError as error:
             problems.append(str(error))
     return folders
 
 
-def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str]) -> str:
+def _unused_window(folders: dict[str, TaskFolder], study: StudySpec) -> list[str]:
+    window = data_settings(study.resolved()["data"]).window
+    if not window or not folders or any(folder.spec.modality == "CT" for folder in folders.values()):
+        return []
+    found = ", ".join(sorted({folder.spec.modality for folder in folders.values()}))
+    return [f"--set data.window={window}: clips CT, but no task has modality CT (found {found}); leave it out"]
+
+
+def _unclipped(folder: TaskFolder) -> list[str]:
+    """What a user who knows how CT is scaled would not expect of CT beside other channels, or under another name."""
+    spec = folder.spec
+    named = [channel for channel in spec.channels if "ct" in re.split("[^a-z0-9]+", channel.lower())]
+    if spec.modality == "CT" or not named:
+        return []
+    return [
+        f"{spec.name}: channel {named[0]!r} is standardised image by image like the others, not clipped by the "
+        f"training foreground: the task's modality is {spec.modality}, and only CT alone is clipped"
+    ]
+
+
+def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str], notices: list[str]) -> str:
     say(f"{folder.spec.name}: {len(folder.cases)} cases")
     found = check_task(folder)
     problems += found.problems
-    for fold in study.folds if not found.problems else ():
-        try:
-            make_split(folder.cases, fold)
-        except ValueError as error:
-            problems.append(f"{folder.spec.name}: {error}")
+    notices += found.notices
+    if not found.problems:
+        wrong, told = look_at_sides(folder, study.folds, study.fractions)
+        problems += wrong
+        notices += told
+    if folder.spec.modality == UNKNOWN:
+        notices.append(
+            f"{folder.spec.name}: {folder.source.name} gives no modality, so each image is standardised by itself; "
+            "CT is clipped and scaled by the training foreground: say so in a modality column"
+        )
     return found.digest

@@ -64,18 +64,33 @@ class Preview:
         atomic_write(path, _npz(cases=np.array(self.cases), **self.arrays))
 
     def _keep_slice(self, number: int, image: Any, reference: Any, prediction: Any, spacing: Any) -> None:
-        areas = (reference > 0).sum((0, 1))
-        at = int(areas.argmax()) if areas.any() else reference.shape[2] // 2
-        step = max(1, -(-max(image.shape[:2]) // SLICE_SIDE))
-        here, steps = slice(at, at + 1), (step, step, 1)
+        at, steps = chosen_slice(reference), slice_steps(image.shape)
+        here = slice(at, at + 1)
         planes = {
             "image": _grey(block_mean(image[..., here], steps)),
             "reference": block_centre(reference[..., here], steps),
             "prediction": block_centre(prediction[..., here], steps),
         }
         for name, plane in planes.items():
-            self.arrays[f"{name}_{number}"] = np.ascontiguousarray(plane[..., 0].T[::-1])
+            self.arrays[f"{name}_{number}"] = upright(plane)
         self.arrays[f"aspect_{number}"] = np.array(spacing[1] / spacing[0], np.float32)
+
+
+def chosen_slice(reference_XYZ: Bytes) -> int:
+    """The axial slice with the most reference foreground, in RAS; the middle one if there is none."""
+    areas = (reference_XYZ > 0).sum((0, 1))
+    return int(areas.argmax()) if areas.any() else reference_XYZ.shape[2] // 2
+
+
+def slice_steps(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """How many voxels become one pixel of a stored slice, by axis, of a volume of this shape."""
+    step = max(1, -(-max(shape[:2]) // SLICE_SIDE))
+    return step, step, 1
+
+
+def upright(plane_XY1: NDArray[Any]) -> NDArray[Any]:
+    """(X, Y, 1) in RAS as a picture (H, W): front up."""
+    return np.ascontiguousarray(plane_XY1[..., 0].T[::-1])
 
 
 def coarseness(shape: tuple[int, ...], spacing: NDArray[np.float64]) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""The progress bar over trials, with time left; plain lines where the output is no terminal."""
+"""The progress bar over trials or cases, with time left; plain lines where the output is no terminal."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from bench.progress import TrialProgress, to_stderr
 from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
-from results.arms import arm_key, arm_names
+from results.arms import arm_key, arm_names, titles
 
 
 def run_study(study: StudySpec, console: Console) -> int:
@@ -64,7 +64,8 @@ def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
     console.print("starting Ray …")
     try:
         console.print(f"Ray dashboard: {launch.start()}")
-        with TrialProgress({job.spec.key: job.spec.title for job in todo}, console) as progress:
+        names = titles(job.spec for job in todo)
+        with TrialProgress({job.spec.key: names[job.spec.digest] for job in todo}, console) as progress:
             launch.run(todo, progress.update, study.max_concurrent)
     except KeyboardInterrupt:
         console.print("stopped; complete trials are kept, the same command goes on from here")
@@ -98,10 +99,11 @@ def _say_end(run: Path, page: Path, jobs: list[TrialJob], command: str, console:
     errors = {record.spec.digest: record.error for record in store.failed(run)}
     missing = [job.spec for job in jobs if job.spec.digest not in done]
     console.print(f"{len(jobs) - len(missing)} of {len(jobs)} trials complete; report: {page}", highlight=False)
+    names = titles(job.spec for job in jobs)
     for spec in missing:
         if spec.digest in errors:
             last = (errors[spec.digest].splitlines() or ["unknown"])[-1]
-            console.print(f"failed: {spec.title}: {last}", style="red", highlight=False, markup=False)
+            console.print(f"failed: {names[spec.digest]}: {last}", style="red", highlight=False, markup=False)
     if unrun := sum(spec.digest not in errors for spec in missing):
         console.print(f"not run: {unrun} trials", highlight=False)
     if missing:

@@ -1,18 +1,19 @@
-"""What the looking commands print: plan, status, check. Nothing here runs a trial."""
+"""What the looking commands print: plan, status. Nothing here runs a trial."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 import backbones
-from bench import plan, preflight
+from bench import budget, plan, preflight
 from bench.progress import to_stderr
 from bench.study import StudyError, StudySpec, check_bound
 from results import store
-from results.arms import arm_key, arm_names
+from results.arms import arm_key, arm_names, titles
 
 
 def require_run(run: Path) -> Path:
@@ -23,29 +24,36 @@ def require_run(run: Path) -> Path:
 
 
 def show_plan(study: StudySpec, console: Console) -> None:
-    """A row a task and arm: cases, block, steps, and how many trials are complete."""
+    """A row a task and arm: cases, block, budget, and how many trials are complete."""
     check_bound(study, study.run)
     ground = preflight.check(study, to_stderr)
     jobs = plan.expand(study, ground)
     done = store.completed(study.run) if study.run.exists() else set()
-    table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "steps", "complete")
+    table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "budget", "complete")
     groups: dict[tuple[str, str], list[plan.TrialJob]] = {}
     names = arm_names(job.spec for job in jobs)
     for job in jobs:
         groups.setdefault((job.spec.task, names[arm_key(job.spec)]), []).append(job)
     for (task, arm), members in groups.items():
-        spec, info = members[0].spec, members[0].info
+        spec, infos = members[0].spec, [job.info for job in members]
         complete = sum(job.spec.digest in done for job in members)
         size = _block_of(members[0])
-        cases = f"{info.training_cases} / {info.held_out_cases}"
+        sides = ([info.training_cases for info in infos], [info.held_out_cases for info in infos])
+        cases = " / ".join(map(_span, sides))
         table.add_row(
-            task, arm, spec.weights.label, cases, size, str(spec.train["steps"]), f"{complete} of {len(members)}"
+            task, arm, spec.weights.label, cases, size, budget.words(spec.train), f"{complete} of {len(members)}"
         )
     console.print(table)
     left = sum(job.spec.digest not in done for job in jobs)
     for notice in ground.notices:
         console.print(notice, style="yellow", highlight=False, markup=False)
     console.print(f"{len(jobs)} trials, {len(jobs) - left} complete, {left} to run; run folder: {study.run}")
+
+
+def _span(values: Iterable[int]) -> str:
+    """`4`, or `4–5` where folds or fractions differ."""
+    found = sorted(set(values))
+    return f"{found[0]}" if len(found) == 1 else f"{found[0]}–{found[-1]}"
 
 
 def _block_of(job: plan.TrialJob) -> str:
@@ -70,28 +78,9 @@ def show_status(run: Path, console: Console) -> None:
         complete, broken = (sum(d in group for d in digests) for group in (done, failed))
         table.add_row(task, arm, f"{complete} of {len(digests)}", str(broken), str(len(digests) - complete - broken))
     console.print(table)
+    told = titles(specs)
     for spec in specs:
         if spec.digest in failed:
             last = (failed[spec.digest].splitlines() or ["unknown"])[-1]
-            console.print(f"failed: {spec.title}: {last}", highlight=False, markup=False)
+            console.print(f"failed: {told[spec.digest]}: {last}", highlight=False, markup=False)
     console.print(f"{sum(spec.digest in done for spec in specs)} of {len(specs)} trials complete")
-
-
-def show_check(folder: Path, tasks: tuple[str, ...], console: Console) -> int:
-    """Every problem of every task, one a line; 1 if there is any."""
-    from bench.data.check import check_task
-    from bench.data.folder import open_task, task_names
-
-    problems: list[str] = []
-    table = Table("task", "modality", "cases", "channels", "labels", "problems")
-    for name in tasks or task_names(folder):
-        task = open_task(folder, name)
-        found = check_task(task).problems
-        spec = task.spec
-        labels = ", ".join(spec.labels)
-        table.add_row(name, spec.modality, str(len(task.cases)), ", ".join(spec.channels), labels, str(len(found)))
-        problems += found
-    console.print(table)
-    for problem in problems:
-        console.print(f"problem: {problem}", highlight=False, markup=False)
-    return int(bool(problems))

@@ -7,18 +7,23 @@ import re
 import tomllib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import tomli_w
 
 from backbones.request import anchored, anchored_path
+from bench import variants
 from bench.presets import PHANTOM_STEPS, Settings, resolve
+from mvl import references
 from results import record
 from results.store import atomic_write
 
 FILE = "study.toml"
+#: These come about otherwise, or not by a study at all.
+_NOT_ASKED = ("none", "pretrained", "stand-in", "reference", "external")
 #: What may stand beside the baseline and the pre-trained block, by the names that records use.
-CONTROLS = tuple(name for name in record.CONTROLS if name not in ("none", "pretrained", "stand-in", "external"))
+CONTROLS = tuple(name for name in record.CONTROLS if name not in _NOT_ASKED)
+Labels = Literal["official", "binary"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -30,34 +35,41 @@ class StudyError(ValueError):
 class StudySpec:
     """One study. data is None for the phantom decathlon; tasks empty means all that the data hold.
 
+    folds `all` is, for each task, as many as it has. fractions are of the training patients, nested. labels `binary`
+    merges all foreground of every task into one label.
     backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
+    references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
-    preset, by group.
-    The last seven fields say how to run, and change no number.
+    preset, by group. variants are lists of values for settings of the model; each combination is an arm.
+    The last nine fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
+    the activation maps.
     """
 
     backbones: tuple[str, ...] = ("none",)
     controls: tuple[str, ...] = ("standard",)
+    references: tuple[str, ...] = ()
     data: str | None = None
     tasks: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
-    folds: tuple[int, ...] = (0,)
+    folds: tuple[int, ...] | Literal["all"] = (0,)
+    fractions: tuple[float, ...] = (1.0,)
+    labels: Labels = "official"
     preset: str = "cpu"
     weights: dict[str, str] = field(default_factory=dict)
     settings: Settings = field(default_factory=dict)
+    variants: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     out: str | None = None
     workers_per_trial: int = 1
     zero_stage: int = 0
     max_concurrent: int = 0
     checkpointing: bool = False
+    activations: int = 2
     offline: bool = False
+    keep_models: bool = True
     command: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "folds"):
-            values = getattr(self, name)
-            if not values or min(values) < 0 or len(set(values)) < len(values):
-                raise StudyError(f"--{name}: {list(values)} must be whole numbers from 0, at least one, none twice")
+        self._check_splits()
         if not self.backbones:
             raise StudyError("--backbones: at least one name is needed; `--backbones none` is the baseline alone")
         known = ("standard", "all", "none", *CONTROLS)
@@ -65,6 +77,7 @@ class StudySpec:
             near = difflib.get_close_matches(unknown[0], known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise StudyError(f"--controls: unknown control {unknown[0]!r}{hint} available: {', '.join(known)}")
+        self._check_references()
         if self.workers_per_trial < 1:
             raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
         if self.zero_stage not in (0, 1, 2, 3):
@@ -73,14 +86,37 @@ class StudySpec:
             raise StudyError(
                 "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
             )
-        if self.max_concurrent < 0:
-            raise StudyError(f"--max-concurrent: {self.max_concurrent} is below 0; 0 is as many as fit")
-        batch, workers = self.resolved()["train"]["batch"], self.workers_per_trial
+        self._check_counts()
+        batch, workers = self.each_resolved()[0]["train"]["batch"], self.workers_per_trial
         if batch % workers:
             raise StudyError(
                 f"--workers-per-trial: {workers} workers cannot share train.batch = {batch}; "
                 f"use a divisor of it, or --set train.batch={workers * max(1, batch // workers)}"
             )
+
+    def _check_references(self) -> None:
+        try:
+            references.chosen(self.references)
+        except ValueError as error:
+            raise StudyError(f"--references: {error}") from error
+
+    def _check_counts(self) -> None:
+        for name, none in {"max_concurrent": "is as many as fit", "activations": "keeps no maps"}.items():
+            if getattr(self, name) < 0:
+                raise StudyError(f"--{name.replace('_', '-')}: {getattr(self, name)} is below 0; 0 {none}")
+
+    def _check_splits(self) -> None:
+        for name in ("seeds", "folds"):
+            values = getattr(self, name)
+            if values != "all" and (not values or min(values) < 0 or len(set(values)) < len(values)):
+                raise StudyError(f"--{name}: {list(values)} must be whole numbers from 0, at least one, none twice")
+        shares = self.fractions
+        if not shares or not all(0 < share <= 1 for share in shares) or len(set(shares)) < len(shares):
+            raise StudyError(
+                f"--fraction: {list(shares)} must be above 0 and at most 1, at least one, none twice; such as 0.1,0.3,1"
+            )
+        if self.labels not in get_args(Labels):
+            raise StudyError(f"--labels: {self.labels!r} is not one of {', '.join(get_args(Labels))}")
 
     @property
     def wanted_controls(self) -> tuple[str, ...]:
@@ -98,32 +134,47 @@ class StudySpec:
         """The run folder: --out, or runs/<data>-<preset>."""
         if self.out:
             return Path(self.out)
-        source = "phantom" if self.data is None else Path(self.data).resolve().name
+        source = "phantom" if self.data is None else full_path(Path(self.data)).name.removesuffix(".csv")
         safe = source if _NAME.fullmatch(source) else "study"
         return Path("runs") / f"{safe}-{self.preset}"
 
     def resolved(self) -> Settings:
-        """The preset with its overrides; the phantom trains for less unless told otherwise."""
-        overrides = {group: dict(values) for group, values in self.settings.items()}
-        if self.phantom:
-            overrides.setdefault("train", {}).setdefault("steps", PHANTOM_STEPS)
+        """The preset with its overrides, of the first variant; the phantom trains for less unless told otherwise."""
+        return self.each_resolved()[0]
+
+    def each_resolved(self) -> list[Settings]:
+        """The resolved settings of every variant, one where nothing is varied."""
         try:
-            return resolve(self.preset, overrides)
+            variants.check(self.variants)
+            return [resolve(self.preset, self._overrides(model)) for model in variants.combinations(self.variants)]
         except ValueError as error:
             raise StudyError(str(error)) from error
 
+    def _overrides(self, model: dict[str, Any]) -> Settings:
+        overrides = {group: dict(values) for group, values in self.settings.items()}
+        overrides["model"] = overrides.get("model", {}) | model
+        if self.phantom and not overrides.get("train", {}).get("budget"):
+            overrides.setdefault("train", {}).setdefault("steps", PHANTOM_STEPS)
+        return overrides
+
     def fixed(self) -> dict[str, Any]:
-        """What may not change within one run folder."""
-        data = str(Path(self.data).resolve()) if self.data else "phantom"
+        """What may not change within one run folder; a setting that is varied may."""
+        data = str(full_path(Path(self.data))) if self.data else "phantom"
         groups = _plain(self.resolved())
         return {
             "data": data,
             "preset": self.preset,
             "train": groups["train"],
-            "model": groups["model"],
+            "model": {name: value for name, value in groups["model"].items() if name not in self.variants},
             "preparation": groups["data"],
             "block": groups["block"],
+            "reference": groups["reference"],
         }
+
+
+def full_path(data: Path) -> Path:
+    """An absolute path that works in every process. A CSV that is a link stays one: its paths begin where it lies."""
+    return data.parent.resolve() / data.name if data.is_file() else data.resolve()
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -135,7 +186,7 @@ def load(path: Path) -> dict[str, Any]:
     if isinstance(body.get("data"), dict):
         raise StudyError(f"{path}: `data` is the data folder; preparation settings go under [preparation]")
     body.pop("command", None)  # how a run folder's own study.toml came about
-    groups = {"train": "train", "model": "model", "preparation": "data", "block": "block"}
+    groups = {"train": "train", "model": "model", "preparation": "data", "block": "block", "reference": "reference"}
     settings = {group: body.pop(name) for name, group in groups.items() if name in body}
     if wrong := [name for name, values in settings.items() if not isinstance(values, dict)]:
         raise StudyError(f"{path}: {wrong[0]} must be a table of settings such as [train]")
@@ -149,20 +200,28 @@ def load(path: Path) -> dict[str, Any]:
 
 #: What a study file may set, and of which kind: a list of it where it stands in a tuple.
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(("backbones", "controls", "tasks"), (str,)),
+    **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
-    **dict.fromkeys(("data", "preset", "out"), str),
-    **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent"), int),
-    **dict.fromkeys(("checkpointing", "offline"), bool),
-    "weights": dict,
+    "fractions": (float,),
+    **dict.fromkeys(("data", "preset", "out", "labels"), str),
+    **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
+    **dict.fromkeys(("checkpointing", "offline", "keep_models"), bool),
+    **dict.fromkeys(("weights", "variants"), dict),
 }
 
 
 def _typed(value: Any, name: str, path: Path) -> Any:
     kind = _KINDS[name]
+    if name == "folds" and value == "all":
+        return value
     if isinstance(kind, tuple):
         parts = tuple(value) if isinstance(value, list) else (value,)
+        if kind == (float,):  # TOML writes 1 and means 1.0
+            parts = tuple(float(part) if type(part) is int else part for part in parts)
         good, value, words = all(type(part) is kind[0] for part in parts), parts, f"a list of {kind[0].__name__}"
+    elif name == "variants":
+        good, words = isinstance(value, dict), "a table of SETTING = [value, value]"
+        value = {key: tuple(item) if isinstance(item, list) else (item,) for key, item in value.items()} if good else ()
     elif kind is dict:
         good = isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
         words = "a table of NAME = 'path or random'"
@@ -179,14 +238,14 @@ def check_bound(study: StudySpec, run: Path) -> None:
     if not path.exists():
         return
     try:
-        before = StudySpec(**load(path)).fixed()
+        before = StudySpec(**load(path))
     except StudyError as error:
         raise StudyError(
             f"{error}; it says what this run folder was made with: mend it, or use another --out"
         ) from error
-    now = study.fixed()
-    flat_before, flat_now = _flat(before), _flat(now)
-    other = [key for key in flat_now if flat_before.get(key) != flat_now[key]]
+    flat_before, flat_now = _flat(before.fixed()), _flat(study.fixed())
+    varied = {f"model.{name}" for name in (*before.variants, *study.variants)}  # arms are told apart by these
+    other = [key for key in flat_now if flat_before.get(key) != flat_now[key] and key not in varied]
     if other:
         key = other[0]
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
@@ -198,7 +257,8 @@ def check_bound(study: StudySpec, run: Path) -> None:
 
 def bind(study: StudySpec, run: Path) -> None:
     """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
-    names = ("backbones", "controls", "tasks", "seeds", "folds", "weights", "command")
+    asked_for = ("backbones", "controls", "references", "tasks", "seeds", "folds", "fractions", "labels", "weights")
+    names = (*asked_for, "variants", "command")
     asked = {name: value for name, value in asdict(study).items() if name in names and value}
     asked["backbones"] = anchored(study.backbones)
     asked["weights"] = {name: anchored_path(where) for name, where in study.weights.items()}

@@ -20,14 +20,15 @@ from bench import provenance
 from bench.data.folder import open_task, read_case
 from bench.data.preparation import Preparation, fit_preparation
 from bench.data.splits import make_split
-from bench.data.volumes import PreparedCase, prepare_case, to_native
-from bench.presets import train_settings
+from bench.data.volumes import PreparedCase, prepare_case
+from bench.presets import data_settings, train_settings
 from results import store
 from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
+    from mvl.references.fitted import Fitted
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
@@ -39,6 +40,8 @@ class TrialJob:
     """A trial and where its things are. Nothing here but `spec` may change a number.
 
     data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
+    activations: of how many held-out cases, the first by name, the activation maps are kept.
+    keep_model: store the trained model in the run folder.
     """
 
     spec: TrialSpec
@@ -50,7 +53,9 @@ class TrialJob:
     workers: int = 1
     zero_stage: int = 0
     checkpointing: bool = False
+    activations: int = 0
     command: str = ""
+    keep_model: bool = True
 
 
 def attempt(job: TrialJob, report: Report) -> TrialResult:
@@ -79,38 +84,44 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     """Prepare, train, score, and write the record. Of several workers all train, rank 0 scores and returns."""
     import torch
 
+    from bench import activations
     from bench import engine as deepspeed_engine
     from bench.cost import CostMeter, parameters
     from bench.data.crops import CropSampler
     from bench.train import train
     from mvl.config import SegmenterConfig
 
-    spec, settings = job.spec, train_settings(job.spec.train)
+    spec = job.spec
     started, meter = provenance.now(), CostMeter()
     rank, workers = deepspeed_engine.join()
     preparation, training, held_out = prepare(job)
     meter.mark("prepared")
 
-    config = SegmenterConfig.of(spec.model).fitted([case.shape for case in training])
+    settings = train_settings(spec.train).for_cases(len(training))
+    sizes = {name: value for name, value in spec.model.items() if name != "features"}  # a reference model's own
+    config = SegmenterConfig.of(sizes).fitted([case.shape for case in training])
     model = build_segmenter(job, config)
-    sampler = CropSampler(training, config.image, spec.seed, settings.foreground)
+    sampler = CropSampler(training, config.image, spec.seed, settings.foreground, settings.flips, settings.augment)
     engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
     meter.mark("built")
     curve = train(
         engine, sampler, settings, rank, workers,
-        lambda entry: report(entry, _TRAINING_SHARE * entry["step"] / settings.steps),
+        lambda entry, share: report(entry, _TRAINING_SHARE * share),
     )  # fmt: skip
+    steps = curve[-1]["step"]
     meter.mark("trained")
     if rank > 0:
         return None
     cases = score(job, engine.module, held_out, report)
     meter.mark("scored")
+    seen = sorted(held_out, key=lambda case: case.id)[: job.activations]
+    activations.keep(Path(job.run) / "activations" / f"{spec.key}.npz", engine.module, seen, spec.data["overlap"])
     cost = parameters(model) | {
-        "steps": settings.steps,
+        "steps": steps,
         "prepare_seconds": meter.between("start", "prepared"),
         "train_seconds": meter.between("built", "trained"),
         "score_seconds": meter.between("trained", "scored"),
-        "seconds_a_step": round(meter.between("built", "trained") / settings.steps, 5),
+        "seconds_a_step": round(meter.between("built", "trained") / steps, 5),
         "peak_memory_bytes": meter.peak_bytes(),
         "peak_memory_scope": meter.scope,
     }
@@ -122,10 +133,12 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "workers": workers,
         "zero_stage": job.zero_stage,
         "checkpointing": job.checkpointing,
+        "repeatable": not settings.seconds,
         "weights": asdict(spec.weights),
         "data_digest": spec.data_digest,
         "command": job.command,
         "crop": list(config.image),
+        "model": store_model(job, engine.module),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
@@ -133,51 +146,66 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     return record
 
 
-def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter:
+def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitted:
     """The segmenter of one arm. What all arms share starts from the same values: the seed's own."""
     import torch
 
+    from mvl import references
     from mvl.matched import KINDS, Matched
     from mvl.model import Segmenter
 
     spec = job.spec
     torch.manual_seed(spec.seed)
     if spec.control == "none":
-        return Segmenter(config)
-    assert job.backbone is not None, "every arm but the baseline is of a backbone"
+        return Segmenter(config, checkpointing=job.checkpointing)
+    if spec.control == "reference":
+        return references.build(spec.backbone, config, spec.model["features"])
+    assert job.backbone is not None, "every other arm is of a backbone"
     if spec.control in KINDS:
-        return Segmenter(config, matched=Matched(spec.control, job.backbone.width))
+        return Segmenter(config, matched=Matched(spec.control, job.backbone.width), checkpointing=job.checkpointing)
     chosen = {name: spec.block[name] for name in ("rotary", "causal", "dtype") if name in spec.block}
     options = BlockOptions(**chosen, checkpointing=job.checkpointing)
     rank = spec.block.get("lora_rank", 0)
     block = controls.build(job.backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
-    return Segmenter(config, block)
+    return Segmenter(config, block, checkpointing=job.checkpointing)
 
 
 def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:
     """Settings measured on the training cases alone, and the training and held-out cases prepared by them."""
     folder = open_task(Path(job.data), job.spec.task)
-    split = make_split(folder.cases, job.spec.fold)
+    split = make_split(folder.cases, job.spec.fold, fraction=job.spec.fraction)
     if split.digest != job.spec.split_digest:
         raise ValueError(f"{folder.path}: the split is not the planned one; were cases added or removed?")
     by_id = {case.id: case for case in folder.cases}
-    settings = fit_preparation([by_id[i] for i in split.train], job.info.modality, job.spec.data["max_voxels"])
+    data = data_settings(job.spec.data)
+    settings = fit_preparation(
+        [by_id[i] for i in split.train], job.info.modality, data.max_voxels, data.hounsfield, data.anisotropy
+    )
     training, held_out = ([prepare_case(by_id[i], settings) for i in side] for side in (split.train, split.held_out))
     return settings, training, held_out
 
 
+def store_model(job: TrialJob, model: Any) -> dict[str, Any] | None:
+    """Keep the trained model for `bench predict`, before there is a record of it; None where it is not to be kept."""
+    from bench import engine, model_file
+
+    if not job.keep_model:
+        return None
+    with engine.whole(model):
+        return asdict(model_file.save(Path(job.run), job.spec, model))
+
+
 def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Report) -> list[CaseScore]:
     """Scores of every held-out case on its native grid; a slice of each is kept for the report's pictures."""
-    from bench.evaluate import predict
+    from bench.evaluate import Inference, predict_native
     from bench.preview import Preview
     from bench.scoring.case import score_case
 
-    window, classes = model.config.image, model.config.classes
     labels, tolerance = job.info.labels, job.spec.data["tolerance"]
+    how = Inference.of(job.spec, model.config.image)
     preview, scores = Preview(), []
     for done, case in enumerate(held_out, start=1):
-        probability = predict(model, case.image(), window, job.spec.data["overlap"], classes)
-        prediction = to_native(probability.numpy(), case)
+        prediction = predict_native(model, case.image(), case.grid, how, case.id)
         volume = read_case(case.case)
         scores += score_case(prediction, volume.label, volume.spacing, labels, case.id, case.patient, tolerance)
         preview.add(case.id, volume, prediction)

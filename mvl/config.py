@@ -12,9 +12,12 @@ Size3 = tuple[int, int, int]
 CHOICES = {
     "attention": ("global", "hybrid"),
     "fusion": ("none", "multiscale"),
-    "decoder": ("linear", "skip"),
-    "placement": ("after", "middle", "before"),
+    "decoder": ("linear", "skip", "subpixel"),
+    "placement": ("after", "middle", "before", "before+middle", "before+after", "middle+after"),
 }
+
+#: The least value of each setting that counts something.
+LEAST = {**dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width"), 1), "mapper_lora": 0}
 
 
 @dataclass(frozen=True)
@@ -22,10 +25,11 @@ class SegmenterConfig:
     """Sizes and switches of the segmenter; everything but channels and classes is the same for all tasks.
 
     image is the crop the model is trained on, in voxels: other sizes work too, the position embedding is interpolated.
-    placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, or `before` it.
+    placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, `before` it, or
+    at two of these places, as `middle+after`: the same block twice, with mappers of its own at each.
     residual adds the block's input to its output. mapper_lora is the rank of LoRA on the two linear maps around the
-    block (the paper: 4); 0 trains them whole. classes counts the background.
-    Source of the architecture: arXiv 2410.02458.
+    block (the paper: 4); 0 trains them whole. classes counts the background. decoder_width is the number of channels
+    at full resolution of the decoders with skips. Source of the architecture: arXiv 2410.02458.
     """
 
     channels: int
@@ -40,6 +44,7 @@ class SegmenterConfig:
     attention: str = "hybrid"
     fusion: str = "multiscale"
     decoder: str = "skip"
+    decoder_width: int = 16
     placement: str = "after"
     residual: bool = True
     mapper_lora: int = 0
@@ -49,16 +54,21 @@ class SegmenterConfig:
             object.__setattr__(self, name, tuple(int(side) for side in getattr(self, name)))
             if len(getattr(self, name)) != 3 or min(getattr(self, name)) < 1:
                 raise ValueError(f"model.{name}: {getattr(self, name)!r} is not three positive whole numbers")
-        for name, known in CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
-        for name, least in {"channels": 1, "width": 1, "depth": 1, "heads": 1, "mapper_lora": 0}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
+        self._check_values()
         if self.classes < 2:
             raise ValueError(f"classes: {self.classes} leaves no foreground; at least 2 are needed")
         if self.width % self.heads:
             raise ValueError(f"model.width: {self.width} is not divisible by model.heads {self.heads}")
+
+    def _check_values(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
+        if int(self.width * self.mlp_ratio) < 1:
+            raise ValueError(f"model.mlp_ratio: {self.mlp_ratio} leaves the MLP no hidden unit")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: {self.dropout} is outside [0, 1)")
 
@@ -67,6 +77,12 @@ class SegmenterConfig:
         """Tokens per axis of a training crop; a last partial patch counts as one."""
         x, y, z = (-(-side // patch) for side, patch in zip(self.image, self.patch, strict=True))
         return x, y, z
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Where the block stands -> after how many encoder blocks; one or two, in the order of the way."""
+        depths = {"before": 0, "middle": self.depth // 2, "after": self.depth}
+        return {place: depths[place] for place in self.placement.split("+")}
 
     def fitted(self, shapes: Iterable[Size3]) -> SegmenterConfig:
         """The same with a crop that fits these volumes and has no more voxels.

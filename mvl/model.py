@@ -1,11 +1,18 @@
-"""The segmenter: patches, encoder, the block it is given or what is matched to it, fusion, decoder."""
+"""The segmenter: patches, encoder, the block it is given or what is matched to it, fusion, decoder.
+
+The whole way of an image, one part a file:
+patches.py (B, C, X, Y, Z) -> (B, N, D); vit.py and attention.py (B, N, D) -> (B, N, D); adapter.py, or matched.py in a
+control, (B, N, D) -> (B, N, D); fusion.py -> (B, D, U, V, W); decoder.py -> (B, K, X, Y, Z).
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mvl.adapter import BlockAdapter
-from mvl.config import SegmenterConfig
+from mvl.config import SegmenterConfig, Size3
 from mvl.decoder import DECODERS
 from mvl.fusion import LastTokens, MultiScaleFusion
 from mvl.matched import Matched
@@ -14,16 +21,24 @@ from mvl.vit import EncoderBlock
 
 
 class Segmenter(nn.Module):
-    """3D ViT segmenter with a place for one block. (B, C, X, Y, Z) to logits (B, K, X, Y, Z).
+    """3D ViT segmenter with a place for one block, or for two. (B, C, X, Y, Z) to logits (B, K, X, Y, Z).
 
-    block: any module with a `width` L that maps (B, N, L) to (B, N, L). matched: what stands there instead, with as
-    many trainable parameters. Neither: the baseline, which is this same class without it. The segmenter never loads a
-    block. Source: arXiv 2410.02458, figure 1.
+    block: any module with a `width` L that maps (B, N, L) to (B, N, L). At two places it is one module used twice,
+    whose parameters are there and count once; its mappers are two pairs. matched: what stands there instead, with as
+    many trainable parameters at each place. Neither: the baseline, which is this same class without it. The segmenter
+    never loads a block. checkpointing computes each encoder block again in the backward pass instead of keeping its
+    activations; a block has a switch of its own. Source: arXiv 2410.02458, figure 1.
     """
 
-    def __init__(self, config: SegmenterConfig, block: nn.Module | None = None, matched: Matched | None = None) -> None:
+    def __init__(
+        self,
+        config: SegmenterConfig,
+        block: nn.Module | None = None,
+        matched: Matched | None = None,
+        checkpointing: bool = False,
+    ) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.checkpointing = config, checkpointing
         self.embed = PatchEmbedding(config.channels, config.patch, config.grid, config.width)
         self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.depth))
         self.taps = sorted({max(1, config.depth // 2), config.depth})
@@ -31,12 +46,12 @@ class Segmenter(nn.Module):
         self.fusion = MultiScaleFusion(config.width, len(self.taps)) if multiscale else LastTokens(config.width)
         self.decoder = DECODERS[config.decoder](config)
         # Made last: the parts that all arms share draw the same initial values from the same seed.
-        self.adapter: nn.Module | None = None
-        if block is not None:
-            self.adapter = BlockAdapter(block, config)
-        elif matched is not None:
-            self.adapter = matched.build(config)
-        self.block_at = {"before": 0, "middle": config.depth // 2, "after": config.depth}[config.placement]
+        self.adapters = nn.ModuleDict()
+        for place in config.places:
+            if block is not None:
+                self.adapters[place] = BlockAdapter(block, config)
+            elif matched is not None:
+                self.adapters[place] = matched.build(config)
 
     def forward(self, image_BCXYZ: Tensor) -> Tensor:
         """Any size: the image is padded to the patch and the logits are cut back."""
@@ -46,9 +61,15 @@ class Segmenter(nn.Module):
         depths = []
         for depth in range(self.config.depth + 1):
             if depth > 0:
-                tokens_BND = self.encoder[depth - 1](tokens_BND, grid)
-            if depth == self.block_at and self.adapter is not None:
-                tokens_BND = self.adapter(tokens_BND, grid)
+                tokens_BND = self._encode(self.encoder[depth - 1], tokens_BND, grid)
+            for place, adapter in self.adapters.items():
+                if depth == self.config.places[place]:
+                    tokens_BND = adapter(tokens_BND, grid)
             if depth in self.taps:
                 depths.append(tokens_BND)
         return self.decoder(self.fusion(depths, grid), padded)[..., :x, :y, :z]
+
+    def _encode(self, block: nn.Module, x_BND: Tensor, grid: Size3) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x_BND, grid, use_reentrant=False)
+        return block(x_BND, grid)

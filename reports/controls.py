@@ -21,6 +21,7 @@ PLACE = {
     "depth": "encoder blocks with as many trainable parameters as the mappers",
     "trainable": "the pre-trained block, trained",
     "lora": "the pre-trained block, frozen, with a trained LoRA",
+    "reference": "another model, trained from scratch",
     "external": "no arm of ours: predictions made elsewhere",
 }
 
@@ -36,7 +37,10 @@ _COLUMNS = (
 
 
 def controls_table(records: Sequence[TrialResult], trials: pd.DataFrame, modalities: pd.DataFrame) -> Table:
-    """A group a backbone, a row an arm. trials and modalities are what `trial_table` and `by_modality` give."""
+    """A group a backbone, then one of the reference models; a row an arm.
+
+    trials and modalities are what `trial_table` and `by_modality` give.
+    """
     names = dict(zip(trials["digest"], trials["arm"], strict=True))
     costs: dict[str, list[dict[str, float]]] = {}
     for record in records:
@@ -44,10 +48,10 @@ def controls_table(records: Sequence[TrialResult], trials: pd.DataFrame, modalit
             costs.setdefault(names[record.spec.digest], []).append(record.cost)
     overall = modalities[modalities["modality"] == "all"]
     groups, rows = [], []
-    for backbone, part in overall.groupby("backbone", sort=False):
+    for backbone, part in overall.groupby(overall["backbone"].mask(overall["control"] == "reference", ""), sort=False):
         members = [_row(row, costs.get(str(row["arm"]), [])) for _, row in part.iterrows()]
         first = str(part["control"].iloc[0])  # which says if it is a stand-in
-        title = "Baseline" if backbone == "none" else arm_label(str(backbone), first)
+        title = {"none": "Baseline", "": "Reference models"}.get(str(backbone), arm_label(str(backbone), first))
         rows += [{"Group": title, **dict(zip(_COLUMNS, member, strict=True))} for member in members]
         groups.append(Group(title, tuple(tuple(Cell(text) for text in member) for member in members)))
     caption = (

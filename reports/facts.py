@@ -98,6 +98,7 @@ def _weights(trials: pd.DataFrame) -> list[str]:
         "depth": "{}: encoder blocks with as many trainable parameters as the mappers; nothing is pre-trained.",
         "trainable": "{}: the pre-trained block, trained with the rest; it is not frozen.",
         "lora": "{}: the pre-trained block, frozen, with a LoRA that is trained.",
+        "reference": "{}: another model, trained from scratch on the same crops and budget; it has no block.",
         "stand-in": "{}: a tiny random twin of the real architecture; nothing in it is pre-trained.",
     }
     found = trials.drop_duplicates("arm").groupby("control", sort=False)["arm"]

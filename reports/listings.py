@@ -79,6 +79,7 @@ def cost_table(costs: pd.DataFrame) -> Table:
             "Trials": row.trials,
             "Parameters": _range(row.least_parameters, row.most_parameters),
             "Trainable": _range(row.least_trainable, row.most_trainable),
+            "Steps": _range(row.least_steps, row.most_steps),
             "Seconds a step": _number(row.seconds_a_step, ".3f"),
             "Peak memory (MiB)": _number(row.peak_memory_bytes, ",.0f", 2**-20),
             **{unit: _number(row.hours if row.unit == unit else None, ",.3g") for unit in sorted(set(costs["unit"]))},
@@ -94,10 +95,10 @@ def cost_table(costs: pd.DataFrame) -> Table:
 
 
 _COST = (
-    "Cost of each arm over its complete trials: parameters, all and trainable (a range where tasks differ), median "
-    "seconds a step, the greatest peak memory of a trial's process, and hours: those of preparing, training and "
-    "scoring, times workers and, on a CPU, the threads of each. Dice per hour: mean Dice over all tasks, over the "
-    "hours of one trial."
+    "Cost of each arm over its complete trials: parameters, all and trainable and steps (a range where trials "
+    "differ), median seconds a step, the greatest peak memory of a trial's process, and hours: those of preparing, "
+    "training and scoring, times workers and, on a CPU, the threads of each. Dice per hour: mean Dice over all "
+    "tasks, over the hours of one trial."
 )
 
 

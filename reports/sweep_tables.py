@@ -7,7 +7,8 @@ from typing import Any
 import pandas as pd
 
 from reports.tables import MISSING, Cell, Group, Table, interval, signed
-from results.arms import fraction_text, said
+from results.arms import said
+from results.record import share_label
 from results.statistics import ALL
 
 _HEADS = {"fraction": "Training cases", "layer": "Layer", "placement": "Place"}
@@ -29,7 +30,7 @@ def sweep_table(points: pd.DataFrame, of: str) -> Table:
 
 
 def _row(row: Any, of: str) -> tuple[Cell, ...]:
-    x = fraction_text(row.x).removesuffix(" of cases") if of == "fraction" else str(row.x)
+    x = share_label(row.x).removesuffix(" of cases") if of == "fraction" else str(row.x)
     baseline = MISSING if pd.isna(row.baseline) else f"{row.baseline:.3f}"
     shown = (row.arm, x, interval(row.mean, row.low, row.high), baseline, signed(row.mean - row.baseline) or MISSING)
     return tuple(map(Cell, shown))

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from results.record import TrialSpec, arm_label
+from results.record import TrialSpec, arm_label, share_label
 
 #: What a task decides about the model, and a backbone about the block: not a study.
 _GIVEN = {"model": ("channels", "classes"), "block": ("architecture", "width")}
@@ -60,14 +60,9 @@ def arm_names(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
     for arm in arms:
         layers = {other.layer for other in arms if other[:2] == arm[:2]}
         name = arm_label(f"{arm.backbone}@{arm.layer}" if len(layers) > 1 else arm.backbone, arm.control)
-        parts = (name, told[arm], fraction_text(arm.fraction) * (arm.fraction < 1 < len(fractions)))
+        parts = (name, told[arm], share_label(arm.fraction) * (arm.fraction < 1 < len(fractions)))
         names[arm] = ", ".join(part for part in parts if part)
     return names
-
-
-def fraction_text(fraction: float) -> str:
-    """How a name tells the fraction of the cases: `12.5% of cases`."""
-    return f"{100 * fraction:.4g}% of cases"
 
 
 def variants(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
@@ -83,6 +78,13 @@ def variants(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
             arms |= found
             varied.setdefault((backbone, control), set()).update(_differing(found))
     return {arm: ", ".join(_words(arm, varied[arm[:2]])) for arm in arms}
+
+
+def titles(specs: Iterable[TrialSpec]) -> dict[str, str]:
+    """Digest → how messages name the trial, with its variant where trials of the run differ in one."""
+    specs = list(specs)
+    told = variants(specs)
+    return {spec.digest: ", ".join(filter(None, (spec.title, told[arm_key(spec)]))) for spec in specs}
 
 
 def fits(arm: Arm, other: Arm, named: Iterable[str]) -> bool:

@@ -13,18 +13,18 @@ from results.record import Status, TrialResult
 _SECONDS = ("prepare_seconds", "train_seconds", "score_seconds")
 #: The columns of `by_arm`.
 COLUMNS = (
-    *("arm", "trials", "least_parameters", "most_parameters", "least_trainable", "most_trainable", "seconds_a_step"),
-    *("peak_memory_bytes", "unit", "hours", "hours_a_trial", "dice", "dice_an_hour"),
+    *("arm", "trials", "least_parameters", "most_parameters", "least_trainable", "most_trainable", "least_steps"),
+    *("most_steps", "seconds_a_step", "peak_memory_bytes", "unit", "hours", "hours_a_trial", "dice", "dice_an_hour"),
 )
 
 
 def by_arm(records: Sequence[TrialResult], trials: pd.DataFrame, modalities: pd.DataFrame) -> pd.DataFrame:
     """A row an arm with a complete trial, in reading order, with COLUMNS; what no record tells is missing.
 
-    Parameters, trained or not: the least and the most over tasks. seconds_a_step: median; peak_memory_bytes: the
-    greatest. unit: `core hours`, or `GPU hours` where trials ran on one. hours: their sum over trials, of preparing,
-    training and scoring, times workers (and threads of each, on cores). dice: mean over all tasks; dice_an_hour: that,
-    over hours_a_trial. trials and modalities: from `results.summary`.
+    Parameters, trained or not, and steps: the least and the most over trials. seconds_a_step: median;
+    peak_memory_bytes: the greatest. unit: `core hours`, or `GPU hours` where trials ran on one. hours: their sum over
+    trials, of preparing, training and scoring, times workers (and threads of each, on cores). dice: mean over all
+    tasks; dice_an_hour: that, over hours_a_trial. trials and modalities: from `results.summary`.
     """
     arms = dict(zip(trials["digest"], trials["arm"], strict=True))
     of_arm: dict[str, list[TrialResult]] = {}
@@ -47,6 +47,7 @@ def _row(records: Sequence[TrialResult]) -> dict[str, Any]:
     trainable = [one["trainable_parameters"] for one in costs if "trainable_parameters" in one]
     total = [one["trainable_parameters"] + one["frozen_parameters"] for one in costs
              if {"trainable_parameters", "frozen_parameters"} <= one.keys()]  # fmt: skip
+    steps = [one["steps"] for one in costs if "steps" in one]
     hours = [_hours(record) for record in records]
     known = [one for one in hours if one is not None]
     complete = len(known) == len(hours)
@@ -56,6 +57,8 @@ def _row(records: Sequence[TrialResult]) -> dict[str, Any]:
         "most_parameters": max(total, default=None),
         "least_trainable": min(trainable, default=None),
         "most_trainable": max(trainable, default=None),
+        "least_steps": min(steps, default=None),
+        "most_steps": max(steps, default=None),
         "seconds_a_step": _aggregate(costs, "seconds_a_step", "median"),
         "peak_memory_bytes": _aggregate(costs, "peak_memory_bytes", "max"),
         "unit": " and ".join(sorted({_unit(record) for record in records})),

@@ -16,11 +16,12 @@ from typing import Any
 SCHEMA = 3
 
 #: Part of every trial's digest: raised when the code changes what a trial with the same settings gives.
-METHOD = 1
+METHOD = 2
 
 #: What stands in the block's place -> what is added to the backbone's name where people read it. `none` is the
-#: baseline: the same segmenter without a block. `external` is no arm of ours: someone else's predictions, as
-#: `bench score` reads them. The order is that of every table.
+#: baseline: the same segmenter without a block; `reference` another model altogether, which the backbone's field names.
+#: `external` is no arm of ours: someone else's predictions, as `bench score` reads them. The order is that of every
+#: table.
 CONTROLS = {
     "none": "",
     "pretrained": "",
@@ -32,6 +33,7 @@ CONTROLS = {
     "depth": " (matched depth)",
     "trainable": " (trained)",
     "lora": " (LoRA)",
+    "reference": " (reference)",
     "external": " (external)",
 }
 
@@ -69,6 +71,8 @@ class Weights:
 class TrialSpec:
     """Everything that may change a trial's numbers, and nothing else: no device, no worker count.
 
+    A budget of wall time is the exception: how many steps fit into it is the machine's doing, so such a trial does not
+    repeat bit by bit. Its record says so, and how many steps were made.
     train, model, data and block are the fully resolved settings, as plain JSON values. layer is None where the arm does
     not depend on it: a random block has none.
     """
@@ -110,7 +114,8 @@ class TrialSpec:
     def title(self) -> str:
         """How messages name the trial: the arm as people read it, its layer as they write it."""
         backbone = self.backbone if self.layer is None else f"{self.backbone}@{self.layer}"
-        return f"{self.task} with {arm_label(backbone, self.control)}, seed {self.seed}, fold {self.fold}"
+        part = f", {share_label(self.fraction)}" if self.fraction < 1 else ""
+        return f"{self.task} with {arm_label(backbone, self.control)}, seed {self.seed}, fold {self.fold}{part}"
 
     @property
     def key(self) -> str:
@@ -121,6 +126,11 @@ class TrialSpec:
 def arm_label(backbone: str, control: str) -> str:
     """The arm's name as people read it in every table, figure and log line."""
     return backbone + CONTROLS[control]
+
+
+def share_label(fraction: float) -> str:
+    """A fraction of the training cases as people read it: `10% of cases`; two fractions never read the same."""
+    return f"{100 * fraction:.12g}% of cases"
 
 
 def digest_of(value: Any, length: int = 12) -> str:

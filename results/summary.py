@@ -119,7 +119,7 @@ def controls_of(trials: pd.DataFrame, control: str) -> dict[str, str]:
 
 
 def arms(trials: pd.DataFrame) -> list[str]:
-    """The names of the arms in reading order: the baseline, then by backbone, what was pre-trained first."""
+    """The names of the arms in reading order: the baseline, by backbone what was pre-trained first, references."""
     return list(_by_arm(trials.drop_duplicates("arm"))["arm"])
 
 
@@ -192,7 +192,7 @@ def by_modality(tasks: pd.DataFrame) -> pd.DataFrame:
 
 def _by_arm(table: pd.DataFrame) -> pd.DataFrame:
     """The rows in the order of their arms; those of one arm stay as they are."""
-    keys = {"_rival": table["control"] != "none", "_name": table["backbone"]}
+    keys = {"_kind": table["control"].map(_kind), "_name": table["backbone"]}
     keys["_rank"] = table["control"].map(list(CONTROLS).index)
     return table.assign(**keys).sort_values(list(keys), kind="stable")[list(table.columns)]
 
@@ -214,7 +214,8 @@ def _average(scores: pd.DataFrame) -> pd.DataFrame:
 def _differences(scores: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """Every other arm's scores minus those of its baseline, on the same task, case and label."""
     keys = ["task", "against", "case", "label"]
-    rivals = scores.assign(against=scores["arm"].map(controls_of(trials, "none"))).dropna(subset=["against"])
+    against = scores["arm"].map(controls_of(trials, "none")).astype(object)  # all missing, it would be of numbers
+    rivals = scores.assign(against=against).dropna(subset=["against"]).astype({"against": "str"})
     baseline = scores[scores["control"] == "none"].rename(columns={"arm": "against"})[[*keys, *METRICS]]
     pairs = rivals.merge(baseline, on=keys, suffixes=("", "_none"))
     return pairs.assign(**{name: pairs[name] - pairs[f"{name}_none"] for name in METRICS})
@@ -225,6 +226,11 @@ def _score(c: CaseScore) -> tuple[Any, ...]:
     return (c.case, c.patient, c.label, c.tp, c.fp, c.fn, c.tn, c.nsd, c.hd95, c.diagonal)
 
 
+def _kind(control: str) -> int:
+    """The baseline comes first, and the reference models after the backbones."""
+    return {"none": 0, "reference": 2}.get(control, 1)
+
+
 def _trial(spec: TrialSpec, modality: str) -> dict[str, Any]:
     values = (spec.task, modality, spec.backbone, spec.control, spec.layer, spec.weights.label)
     return dict(zip(_TRIAL, (*values, spec.seed, spec.fold, spec.fraction), strict=True))
@@ -232,5 +238,5 @@ def _trial(spec: TrialSpec, modality: str) -> dict[str, Any]:
 
 def _order(spec: TrialSpec) -> tuple[Any, ...]:
     layer = -1 if spec.layer is None else spec.layer
-    arm = (spec.control != "none", spec.backbone, list(CONTROLS).index(spec.control), layer, -spec.fraction)
+    arm = (_kind(spec.control), spec.backbone, list(CONTROLS).index(spec.control), layer, -spec.fraction)
     return (spec.task, *arm, arm_key(spec).settings, spec.seed, spec.fold, spec.digest)

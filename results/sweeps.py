@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from results import summary
-from results.arms import Arm, differing, fraction_text
-from results.record import arm_label
+from results.arms import Arm, differing
+from results.record import arm_label, share_label
 from results.statistics import ALL
 
 #: What can be swept → an arm's value of it, and what its name says of it.
 SWEPT: dict[str, Callable[[Arm], tuple[Any, str]]] = {
-    "fraction": lambda arm: (arm.fraction, f", {fraction_text(arm.fraction)}"),
+    "fraction": lambda arm: (arm.fraction, f", {share_label(arm.fraction)}"),
     "layer": lambda arm: (arm.layer, f"@{arm.layer}"),
     "placement": lambda arm: (arm.chosen.get("placement"), f", placement {arm.chosen.get('placement')}"),
 }

@@ -171,10 +171,12 @@ def test_the_flags_of_a_cpu_decide_about_bf16(monkeypatch):
 
 
 def test_the_peak_of_memory_grows_by_what_is_held():
-    import numpy as np
-
-    grown = weights.growth(lambda: np.ones(8_000_000))
-    assert 64e6 <= grown <= 70e6
+    """In a process of its own: the peak of this one may be far above by now."""
+    code = "import numpy as np; from tests.speed import weights; print(weights.growth(lambda: np.ones(8_000_000)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1]
+    )
+    assert 64e6 <= float(done.stdout.split()[-1]) <= 70e6
 
 
 def test_the_checkpoint_is_what_both_sides_read(tmp_path):

@@ -11,17 +11,19 @@ from typing import Any
 
 import click
 
-from bench.presets import PRESETS, parse_override
+from bench.presets import PRESETS, Settings, parse_override
 from bench.study import StudyError, StudySpec, load
 
 #: Flags that are short for one setting.
 SHORT = {
     "steps": ("train", "steps"),
+    "budget": ("train", "budget"),
     "rotary": ("block", "rotary"),
     "causal": ("block", "causal"),
     "block_dtype": ("block", "dtype"),
-    "mapper_lora": ("model", "mapper_lora"),
 }
+#: Flags that are short for a setting of the model; several values make several arms.
+VARIED = ("attention", "fusion", "placement", "residual", "decoder", "mapper_lora")
 
 
 class Names(click.ParamType):
@@ -46,6 +48,25 @@ class Numbers(click.ParamType):
             self.fail(f"{value!r} is not a list of whole numbers such as 0,1,2", param, ctx)
 
 
+class Folds(Numbers):
+    """Comma-separated whole numbers, or `all`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if value == "all" else super().convert(value, param, ctx)
+
+
+class Fractions(click.ParamType):
+    """Comma-separated parts of the whole, above 0 and at most 1; their range is checked by the study."""
+
+    name = "0.1,0.3,…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            return value if isinstance(value, tuple) else tuple(float(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of fractions such as 0.1,0.3,1.0", param, ctx)
+
+
 STUDY_OPTIONS = [
     click.option("--study", type=click.Path(path_type=Path), help="A TOML file with these options; flags win."),
     click.option(
@@ -61,22 +82,71 @@ STUDY_OPTIONS = [
         help="What stands beside each block: standard (its frozen random twin) [standard], all, or names: "
         "random, shuffled, identity, mlp, depth, trainable, lora; none for the baseline alone.",
     ),
-    click.option("--data", help="Folder with MSD-layout tasks. Left out: the phantom decathlon."),
+    click.option(
+        "--references",
+        type=Names(),
+        help="Models of others to train beside: names from `bench list references`, or all.",
+    ),
+    click.option(
+        "--data",
+        metavar="DIR|FILE.csv",
+        help="Folder of tasks in the layout of MSD or nnU-Net, one task folder, or a CSV file with the columns image "
+        "(a path, or one a channel with `;` between), label, and if need be patient, case and modality; paths are "
+        "absolute or relative to the file, class names stand beside it in labels.json, such as "
+        '{"liver": 1}. Left out: the phantom decathlon.',
+    ),
     click.option("--tasks", type=Names(), help="Task names; all in the data folder when left out."),
     click.option("--seeds", type=Numbers(), help="Seeds [0]."),
-    click.option("--folds", type=Numbers(), help="Folds of the cross-validation, from 0 [0]."),
+    click.option(
+        "--labels",
+        type=click.Choice(["official", "binary"]),
+        help="binary merges all foreground of a task into one label, and adds -binary to its name [official].",
+    ),
+    click.option(
+        "--folds",
+        type=Folds(),
+        metavar="0,1,…|all",
+        help="Folds of the cross-validation, from 0 [0]; all: every fold that a task has, five or its patients.",
+    ),
+    click.option(
+        "--fraction",
+        "fractions",
+        type=Fractions(),
+        help="Parts of the training patients, each within the next larger one, a trial each [1.0].",
+    ),
     click.option("--preset", type=click.Choice(list(PRESETS)), help="Sizes and training [cpu]."),
     click.option(
         "--weights", multiple=True, metavar="NAME=PATH|OWNER/NAME|random", help="Where a backbone's weights are."
     ),
     click.option("--steps", type=int, help="Training steps of a trial; short for --set train.steps=N."),
+    click.option(
+        "--budget",
+        metavar="90s|10m|2h|'N steps'|'N epochs'",
+        help="How long each trial trains, in place of --steps. Fair by time: --budget 10m --max-concurrent 1.",
+    ),
     click.option("--set", "overrides", multiple=True, metavar="GROUP.NAME=VALUE", help="Override one preset setting."),
     click.option("--rotary", is_flag=True, default=None, help="Short for --set block.rotary=true."),
     click.option("--causal", is_flag=True, default=None, help="Short for --set block.causal=true."),
     click.option("--block-dtype", metavar="auto|fp32|bf16", help="Short for --set block.dtype=…"),
-    click.option("--mapper-lora", type=int, metavar="RANK", help="LoRA of this rank on the mappers; the paper has 4."),
-    click.option("--checkpointing", is_flag=True, default=None, help="Compute the block twice instead of keeping it."),
+    click.option("--attention", type=Names(), metavar="global,hybrid", help="Over all tokens, or with a local branch."),
+    click.option("--fusion", type=Names(), metavar="none,multiscale", help="What the decoder receives of the encoder."),
+    click.option(
+        "--placement",
+        type=Names(),
+        metavar="after,middle,…",
+        help="The block after the encoder, in the middle, before, or at two places: middle+after.",
+    ),
+    click.option("--residual", type=Names(), metavar="true,false", help="Whether the block's input is added to it."),
+    click.option("--decoder", type=Names(), metavar="linear,skip,subpixel", help="Short for --set model.decoder=…"),
+    click.option(
+        "--mapper-lora", type=Names(), metavar="RANK,…", help="LoRA of this rank on the mappers; the paper has 4."
+    ),
+    click.option("--checkpointing", is_flag=True, default=None, help="Less memory: activations are computed twice."),
+    click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
+    click.option(
+        "--models/--no-models", "keep_models", default=None, help="Keep each trained model for `bench predict` [kept]."
+    ),
     click.option("--out", help="Run folder [runs/<data>-<preset>]."),
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
     click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
@@ -95,18 +165,36 @@ def study_of(given: dict[str, Any]) -> StudySpec:
     path, overrides = given.pop("study"), given.pop("overrides")
     values = load(path) if path else {}
     settings = {group: dict(items) for group, items in values.pop("settings", {}).items()}
-    for group, name, value in map(_override, overrides):
-        settings.setdefault(group, {})[name] = value
-    for flag, (group, name) in SHORT.items():
-        if (value := given.pop(flag)) is not None:
-            settings.setdefault(group, {})[name] = value
+    flagged, varied = _flagged(given, overrides)
+    if {"steps", "budget"} & set(flagged.get("train", {})):
+        # A flag's budget takes the place of the file's, of any kind.
+        settings["train"] = {k: v for k, v in settings.get("train", {}).items() if k not in ("steps", "budget")}
+    for group, items in flagged.items():
+        settings.setdefault(group, {}).update(items)
+    in_file = values.pop("variants", {}).items()
+    variants = {name: chosen for name, chosen in in_file if name not in flagged.get("model", {})} | varied
     weights = values.pop("weights", {}) | dict(_weight(text) for text in given.pop("weights"))
     flags = {name: value for name, value in given.items() if value is not None}
     command = "python -m bench " + shlex.join(sys.argv[1:])
-    study = StudySpec(**(values | flags), settings=settings, weights=weights, command=command)
+    study = StudySpec(**(values | flags), settings=settings, variants=variants, weights=weights, command=command)
     if study.offline:
         go_offline()
     return study
+
+
+def _flagged(given: dict[str, Any], overrides: tuple[str, ...]) -> tuple[Settings, dict[str, tuple[Any, ...]]]:
+    """What flags set, taken out of given: settings, and those of the model that were given several values."""
+    flagged: Settings = {}
+    for group, name, value in map(_override, overrides):
+        flagged.setdefault(group, {})[name] = value
+    for flag, (group, name) in SHORT.items():
+        if (value := given.pop(flag, None)) is not None:
+            flagged.setdefault(group, {})[name] = value
+    lists = {name: chosen for name in VARIED if (chosen := given.pop(name, None)) is not None}
+    for name, chosen in lists.items():
+        if len(chosen) == 1:
+            flagged.setdefault("model", {})[name] = chosen[0]
+    return flagged, {name: chosen for name, chosen in lists.items() if len(chosen) != 1}
 
 
 def go_offline() -> None:

@@ -16,6 +16,8 @@ EXAMPLE = """
 Examples:
   python -m bench run --backbones llama3,mistral
   python -m bench run --backbones smollm2 --data DIR --tasks Task90_SampleAbdomen
+  python -m bench run --backbones none --references segresnet,unetr --budget 10m --max-concurrent 1
+  python -m bench run --backbones smollm2 --data mine.csv --labels binary --folds all --fraction 0.1,0.3,1.0
   python -m bench report runs/phantom-cpu
 """
 
@@ -48,13 +50,16 @@ def status(run_folder: Path) -> None:
 
 
 @click.command("list", epilog="\b\nExample:\n  python -m bench list backbones\n")
-@click.argument("what", type=click.Choice(["backbones", "tasks"]))
+@click.argument("what", type=click.Choice(["backbones", "references", "tasks"]))
 @click.option("--data", type=click.Path(path_type=Path), help="With `tasks`: the tasks of this folder instead.")
 def list_command(what: str, data: Path | None) -> None:
-    """List the backbones or the tasks."""
+    """List the backbones, the reference models or the tasks."""
     from bench import listing
 
-    listing.backbones_table(console()) if what == "backbones" else listing.tasks_table(data, console())
+    if what == "tasks":
+        listing.tasks_table(data, console())
+    else:
+        (listing.backbones_table if what == "backbones" else listing.references_table)(console())
 
 
 @click.command(epilog="\b\nExample:\n  python -m bench doctor --data DIR\n")

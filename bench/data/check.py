@@ -2,57 +2,44 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bench.data.cache import cache_dir, write_once
-from bench.data.folder import Case, DataError, TaskFolder, case_id
-from bench.data.nifti import Nifti, read_nifti, spacing_of
-from bench.data.tasks import TaskSpec
-from results.record import digest_of
+from bench.data.cases import Case, TaskFolder, case_id
+from bench.data.facts import case_facts, content_digest, digest_of_facts, files_of, read_facts
+from bench.data.measure import CaseFacts
+from bench.data.same import repeated
 
-#: Part of the address of stored facts: raise it when CaseFacts or what is measured changes.
-FACTS_VERSION = 1
-#: A label whose voxels lie farther than this part of a voxel from its image's belongs to another grid.
-_AFFINE_TOLERANCE = 0.5
+__all__ = ["CaseFacts", "CheckedCase", "TaskCheck", "case_facts", "check_task", "content_digest", "read_facts"]
+
+#: Called with the number of cases that have been looked at and that of all.
+OnCase = Callable[[int, int], None]
+#: So many names stand in a line; the rest is counted.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
-class CaseFacts:
-    """What one reading of a case's two files tells; nothing here depends on dataset.json.
+class CheckedCase:
+    """A case, what its files hold, and what is wrong with it, one line each."""
 
-    shape (X, Y, Z), affine (4, 4) and spacing in mm are the image's, on the native grid. counts maps each label value
-    to its number of voxels. errors are of files that could not be read; the other fields are empty then.
-    """
-
-    errors: tuple[str, ...] = ()
-    image_digest: str = ""
-    label_digest: str = ""
-    channels: int = 0
-    shape: tuple[int, ...] = ()
-    label_shape: tuple[int, ...] = ()
-    affine: tuple[tuple[float, ...], ...] = ()
-    spacing: tuple[float, ...] = ()
-    affine_gap: float = 0.0
-    nonfinite: int = 0
-    fractional: float | None = None
-    counts: dict[int, int] = field(default_factory=dict)
+    case: Case
+    facts: CaseFacts
+    problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class TaskCheck:
-    """problems: one line each, none if the task can be used. digest: SHA-256 over all cases, in the order of their ids.
+    """problems: one line each, none if the task can be used; notices: what a user should know and need not mend.
 
-    shapes (X, Y, Z) and spacings (mm) by case id, and voxels, their sum, are of the readable cases.
+    digest: SHA-256 over all cases, in the order of their ids. shapes (X, Y, Z) and spacings (mm) by case id, and
+    voxels, their sum, are of the readable cases.
     """
 
     problems: tuple[str, ...]
@@ -60,131 +47,60 @@ class TaskCheck:
     shapes: dict[str, tuple[int, ...]]
     spacings: dict[str, tuple[float, ...]]
     voxels: int
+    notices: tuple[str, ...] = ()
+    cases: tuple[CheckedCase, ...] = ()
 
 
-def check_task(folder: TaskFolder) -> TaskCheck:
+def check_task(folder: TaskFolder, on_case: OnCase | None = None) -> TaskCheck:
     """Read every case once (or recall what was read, if the files have not changed) and report every problem."""
+    facts = []
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:  # unzipping and hashing release the lock
-        facts = list(pool.map(case_facts, folder.cases))
-    problems = [*_folder_problems(folder)]
-    for case, fact in zip(folder.cases, facts, strict=True):
-        problems += _case_problems(case, fact, folder.spec)
-    readable = {case.id: fact for case, fact in zip(folder.cases, facts, strict=True) if not fact.errors}
+        for fact in pool.map(case_facts, folder.cases):
+            facts.append(fact)
+            if on_case:
+                on_case(len(facts), len(folder.cases))
+    pairs = list(zip(folder.cases, facts, strict=True))
+    checked = [CheckedCase(case, fact, tuple(_case_problems(case, fact, folder))) for case, fact in pairs]
+    readable = [(case, fact) for case, fact in pairs if not fact.errors]
+    problems = [*_folder_problems(folder), *(line for entry in checked for line in entry.problems)]
     return TaskCheck(
-        problems=tuple(problems),
-        digest=_digest(folder.cases, facts),
-        shapes={name: fact.shape for name, fact in readable.items()},
-        spacings={name: fact.spacing for name, fact in readable.items()},
-        voxels=sum(int(np.prod(fact.shape)) for fact in readable.values()),
+        problems=(*problems, *_no_foreground_at_all(folder, readable)),
+        digest=digest_of_facts(folder.cases, facts),
+        shapes={case.id: fact.shape for case, fact in readable},
+        spacings={case.id: fact.spacing for case, fact in readable},
+        voxels=sum(int(np.prod(fact.shape)) for _, fact in readable),
+        notices=(*_task_notices(folder, readable), *_grouped(readable)),
+        cases=tuple(checked),
     )
-
-
-def content_digest(cases: Iterable[Case]) -> str:
-    """SHA-256 over ids, patients and uncompressed file contents, in the order of the ids."""
-    cases = list(cases)
-    return _digest(cases, [case_facts(case) for case in cases])
-
-
-def _digest(cases: Iterable[Case], facts: Iterable[CaseFacts]) -> str:
-    pairs = zip(cases, facts, strict=True)
-    lines = sorted(f"{case.id}\t{case.patient}\t{fact.image_digest}\t{fact.label_digest}\n" for case, fact in pairs)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def case_facts(case: Case) -> CaseFacts:
-    """The facts of a case, from the cache if path, size and time of both files are those of the last reading."""
-    try:
-        stamps = [[str(p.resolve()), p.stat().st_size, p.stat().st_mtime_ns] for p in (case.image, case.label)]
-    except (OSError, RuntimeError):  # missing, or a loop of links: measuring it says which
-        return _measure(case)
-    target = cache_dir() / "facts" / f"{digest_of([FACTS_VERSION, stamps], 32)}.json"
-    if target.is_file():
-        return _from_json(json.loads(target.read_text()))
-    facts = _measure(case)
-    if not facts.errors:
-        write_once(target, lambda path: _write(path, asdict(facts)))
-    return facts
-
-
-def _write(path: Path, body: dict[str, Any]) -> None:
-    path.write_text(json.dumps(body))
-
-
-def _from_json(body: dict[str, Any]) -> CaseFacts:
-    lists = {key: tuple(value) for key, value in body.items() if isinstance(value, list)}
-    affine = tuple(tuple(row) for row in body["affine"])
-    counts = {int(value): number for value, number in body["counts"].items()}
-    return CaseFacts(**(body | lists | {"affine": affine, "counts": counts}))
-
-
-def _measure(case: Case) -> CaseFacts:
-    files: list[Nifti] = []
-    errors = []
-    for path in (case.image, case.label):
-        try:
-            files.append(read_nifti(path))
-        except DataError as error:
-            errors.append(str(error))
-    if errors:
-        return CaseFacts(errors=tuple(errors))
-    image, label = files
-    fractional, counts = _label_values(label.array)
-    return CaseFacts(
-        image_digest=image.digest,
-        label_digest=label.digest,
-        channels=image.array.shape[3] if image.array.ndim == 4 else 1,
-        shape=image.array.shape[:3] if image.array.ndim <= 4 else image.array.shape,
-        label_shape=label.array.shape,
-        affine=tuple(tuple(float(x) for x in row) for row in image.affine),
-        spacing=spacing_of(image.affine),
-        affine_gap=_affine_gap(image, label),
-        nonfinite=int(image.array.size - np.count_nonzero(np.isfinite(image.array))),
-        fractional=fractional,
-        counts=counts,
-    )
-
-
-def _label_values(array: np.ndarray) -> tuple[float | None, dict[int, int]]:
-    """(a value that is no integer, or None; voxels by integer value)."""
-    if array.dtype == np.uint8:
-        numbers = np.bincount(array.ravel(), minlength=256)
-        return None, {int(v): int(numbers[v]) for v in np.flatnonzero(numbers)}
-    values, numbers = np.unique(array, return_counts=True)
-    whole = np.isfinite(values) & (values == np.round(values))
-    odd = [float(np.nan_to_num(v)) for v in values[~whole]]
-    return (odd[0] if odd else None), {int(v): int(n) for v, n in zip(values[whole], numbers[whole], strict=True)}
-
-
-def _affine_gap(image: Nifti, label: Nifti) -> float:
-    """The farthest that a corner of the grid lies from itself under the label's affine, in the image's finest voxel."""
-    if min(image.array.ndim, label.array.ndim) < 3:
-        return 0.0  # no volume, which is another complaint
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.array.shape[:3]])).reshape(3, -1)
-    gap_mm = (image.affine - label.affine) @ np.vstack([corners, np.ones(corners.shape[1])])
-    finest = min(spacing_of(image.affine))
-    gap = float(np.linalg.norm(gap_mm[:3], axis=0).max())
-    return gap / finest if finest > 0 and np.isfinite(gap) else 0.0
 
 
 def _folder_problems(folder: TaskFolder) -> Iterable[str]:
-    where = folder.path / "dataset.json"
+    where = folder.source
+    yield from folder.problems
     for name, count in Counter(case.id for case in folder.cases).items():
         if count > 1:
             yield f"{where}: case id {name!r} is listed {count} times; every case needs an id of its own"
     patients = {case.patient for case in folder.cases}
     if len(patients) < 2:
         yield f"{where}: {len(folder.cases)} case(s) of {len(patients)} patient(s); a split needs two patients or more"
-    yield from _lonely(folder, "imagesTr", "labelsTr", "image without a label")
-    yield from _lonely(folder, "labelsTr", "imagesTr", "label without an image")
+    if folder.layout == "MSD":  # the other layouts find their cases by looking
+        yield from _lonely(folder, "imagesTr", "labelsTr", "image without a label")
+        yield from _lonely(folder, "labelsTr", "imagesTr", "label without an image")
 
 
 def _lonely(folder: TaskFolder, here: str, there: str, what: str) -> Iterable[str]:
     """Files of one folder that have no partner in the other one and that dataset.json does not list."""
-    listed = {path for case in folder.cases for path in (case.image, case.label)}
-    partners = {case_id(path) for path in _images(folder.path / there)}
+    listed = {path for case in folder.cases for path in files_of(case)}
+    ids = {"imagesTr": _names, "labelsTr": lambda path: {case_id(path)}}
+    partners = {name for path in _images(folder.path / there) for name in ids[there](path)}
     for path in _images(folder.path / here):
-        if path not in listed and case_id(path) not in partners:
+        if path not in listed and not partners & ids[here](path):
             yield f"{path}: {what}; add {folder.path / there / path.name} or remove the file"
+
+
+def _names(image: Path) -> set[str]:
+    """The ids of the case that an image may be of: in nnU-Net's first layout its name ends in its channel's number."""
+    return {case_id(image), re.sub(r"_\d{4}$", "", case_id(image))}
 
 
 def _images(folder: Path) -> list[Path]:
@@ -192,26 +108,57 @@ def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.nii*") if not path.name.startswith("."))
 
 
-def _case_problems(case: Case, fact: CaseFacts, spec: TaskSpec) -> Iterable[str]:
+def _case_problems(case: Case, fact: CaseFacts, folder: TaskFolder) -> Iterable[str]:
     if fact.errors:
         yield from fact.errors
         return
-    if len(fact.shape) != 3 or 0 in fact.shape:
-        yield f"{case.image}: shape {fact.shape} is no volume; give an image of three axes, or four with channels last"
-    elif fact.label_shape != fact.shape:
-        yield f"{case.label}: shape {fact.label_shape} differs from its image's {fact.shape}; draw it on the same grid"
+    spec, source, files = folder.spec, folder.source.name, files_of(case)
     if fact.channels != len(spec.channels):
         named = ", ".join(spec.channels)
-        yield f"{case.image}: {fact.channels} channel(s), but dataset.json declares {len(spec.channels)} ({named})"
-    if abs(np.linalg.det(np.array(fact.affine)[:3, :3])) < 1e-9:
-        yield f"{case.image}: affine has no volume (spacing {fact.spacing} mm); every voxel size must be above 0"
-    elif fact.affine_gap > _AFFINE_TOLERANCE:
-        yield f"{case.label}: affine lies {fact.affine_gap:.1f} voxels off its image's; save it with the image's affine"
-    if fact.nonfinite:
-        yield f"{case.image}: {fact.nonfinite} voxel(s) are NaN or infinite; replace them with a number"
-    if fact.fractional is not None:
-        yield f"{case.label}: label value {fact.fractional:g} is not an integer; save labels without interpolation"
+        yield f"{case.image}: {fact.channels} channel(s), but {source} declares {len(spec.channels)} ({named})"
+    for number, text in fact.faults:
+        yield f"{files[number]}: {text}"
     if extra := sorted(set(fact.counts) - set(range(len(spec.labels) + 1))):
-        found = ", ".join(map(str, extra[:5]))
-        known = f"dataset.json, which declares 0 to {len(spec.labels)}"
-        yield f"{case.label}: label value(s) {found} are not in {known}; correct the label or declare the class there"
+        known = f"{source}, which declares 0 to {case.merged or len(spec.labels)}"
+        yield f"{case.label}: label value(s) {_some(extra)} are not in {known}; correct the label or declare the class"
+
+
+def _no_foreground_at_all(folder: TaskFolder, readable: list[tuple[Case, CaseFacts]]) -> Iterable[str]:
+    if readable and not any(_has_foreground(fact) for _, fact in readable):
+        yield (
+            f"{readable[0][0].label.parent}: no foreground in any of {len(readable)} label(s): every voxel is 0; "
+            "check that the labels belong to these images and were not emptied by a conversion"
+        )
+
+
+def _task_notices(folder: TaskFolder, readable: list[tuple[Case, CaseFacts]]) -> Iterable[str]:
+    where, total = folder.source, len(readable)
+    empty = [case.id for case, fact in readable if not _has_foreground(fact)]
+    if 0 < len(empty) < total:
+        yield f"{where}: {len(empty)} of {total} cases have no foreground ({_some(empty)}); they count as empty masks"
+    if len(empty) < total:
+        for value, name in enumerate(folder.spec.labels, start=1):
+            if not any(value in fact.counts for _, fact in readable):
+                yield f"{where}: label {value} ({name}) is in none of {total} cases; its scores will be undefined"
+    for group in repeated(*zip(*readable, strict=True)) if readable else ():
+        others = _some(channel.name for channel in group[1:])
+        yield f"{where}: {group[0].name} and {others} are the same image; no split may part them"
+
+
+def _has_foreground(fact: CaseFacts) -> bool:
+    return any(value > 0 for value in fact.counts)
+
+
+def _grouped(readable: list[tuple[Case, CaseFacts]]) -> Iterable[str]:
+    """Notices of the files: one line for all that differ in numbers only."""
+    groups: dict[str, list[str]] = {}
+    for case, fact in readable:
+        for number, text in fact.notices:
+            groups.setdefault(re.sub(r"[\d.]+", "#", text), []).append(f"{files_of(case)[number]}: {text}")
+    for first, *more in groups.values():
+        yield f"{first} (and {len(more)} more files)" if more else first
+
+
+def _some(names: Iterable[object]) -> str:
+    listed = list(map(str, names))
+    return ", ".join(listed[:_NAMED]) + (f" and {len(listed) - _NAMED} more" if len(listed) > _NAMED else "")

@@ -1,173 +1,107 @@
-"""A task folder in the layout of the Medical Segmentation Decathlon: `dataset.json`, `imagesTr`, `labelsTr`."""
+"""The tasks of a data folder, whatever their layout: MSD, nnU-Net raw, or a CSV file of images and labels.
+
+A name that ends in `-binary` opens the task before it with all foreground merged into one label.
+"""
 
 from __future__ import annotations
 
 import difflib
-import json
-import os
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
+from bench.data.cases import Case, TaskFolder, Volume, case_id, read_case, read_label
+from bench.data.layouts.declared import FILE, read_declared
+from bench.data.layouts.msd import open_msd
+from bench.data.layouts.nnunet import open_nnunet
+from bench.data.layouts.table import is_table, open_table
+from bench.data.nifti import DataError
 
-from bench.data.nifti import DataError, read_nifti, spacing_of
-from bench.data.tasks import DECATHLON, TOLERANCE, TaskSpec
+__all__ = [
+    "MERGED", "Case", "DataError", "TaskFolder", "Volume", "case_id", "merged_name", "open_task",
+    "read_case", "read_label", "task_names",
+]  # fmt: skip
 
-__all__ = ["Case", "DataError", "TaskFolder", "Volume", "open_task", "read_case", "read_label", "task_names"]
-
-_MRI = {"mr", "mri", "t1", "t1w", "t1gd", "t1ce", "t2", "t2w", "flair", "adc", "dwi", "pd"}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One labelled image. Cases of one patient never stand on both sides of a split."""
-
-    id: str
-    image: Path
-    label: Path
-    patient: str
-
-
-@dataclass(frozen=True)
-class TaskFolder:
-    """A task as it lies on disk: what it is, where it is, and its labelled cases in the order of their ids."""
-
-    spec: TaskSpec
-    path: Path
-    cases: tuple[Case, ...]
-
-
-class Volume(NamedTuple):
-    """A case on its native grid: image (C, X, Y, Z) float32, label (X, Y, Z) uint8, affine (4, 4), spacing in mm."""
-
-    image: np.ndarray
-    label: np.ndarray
-    affine: np.ndarray
-    spacing: tuple[float, float, float]
+#: What a task's name ends in where its labels are merged.
+MERGED = "-binary"
 
 
 def task_names(root: Path) -> list[str]:
-    """The names of the task folders in `root`, or of `root` itself; DataError if there is none."""
-    root = Path(root)
-    if not root.is_dir():
-        raise DataError(f"data folder {root} does not exist; give a folder that holds Task folders")
-    if (root / "dataset.json").is_file():
-        return [root.resolve().name]
-    names = sorted(p.parent.name for p in root.glob("*/dataset.json") if not p.parent.name.startswith("."))
-    if not names:
-        example = root / "Task04_Hippocampus" / "dataset.json"
-        raise DataError(f"no dataset.json in {root} or in a folder of it; expected for instance {example}")
-    return names
+    """The names of the tasks of `root`; DataError if there is none.
+
+    `root` is a folder of task folders and CSV tasks, a task folder itself, or a CSV file.
+    """
+    return sorted(_places(Path(root)))
 
 
 def open_task(root: Path, name: str) -> TaskFolder:
-    """Open task `name` of `root`, which is the folder of the Task folders or the task folder itself.
+    """Open task `name` of `root`, which is what `task_names` takes.
 
-    Reads `dataset.json` only; `check_task` reads the images. DataError names the file and what is wrong with it.
+    Reads `dataset.json` or the CSV only (and the labels of a CSV that does not name its classes); `check_task` reads
+    the images. DataError names the file and what is wrong with it.
     """
     root = Path(root)
-    if (root / name).is_dir() and not (root / name / "dataset.json").is_file():
-        raise DataError(f"{root / name} has no dataset.json; every task folder needs one (MSD layout)")
+    if (root / name).is_dir() and not (root / name / FILE).is_file():
+        raise DataError(f"{root / name} has no {FILE}; every task folder needs one (MSD or nnU-Net layout)")
+    places = _places(root)
+    if name in places:  # also where the task's own name ends as merged ones do
+        return _open(name, places[name])
+    base = name.removesuffix(MERGED)
+    if base != name and base in places:
+        return _merge(_open(base, places[base]))
+    near = difflib.get_close_matches(name, places, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise DataError(f"unknown task {name!r} in {root}; {hint}available: {', '.join(sorted(places))}")
+
+
+def merged_name(root: Path, name: str) -> str:
+    """The name by which `open_task` opens task `name` with merged labels; DataError if another task has that name."""
     names = task_names(root)
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise DataError(f"unknown task {name!r} in {root}; {hint}available: {', '.join(names)}")
-    path = root if (root / "dataset.json").is_file() else root / name
-    body = _read_json(path / "dataset.json")
-    return TaskFolder(_spec_of(name, body, path), path, _cases_of(body, path))
+    if name not in names and name.endswith(MERGED):
+        return name
+    if name + MERGED in names:
+        raise DataError(
+            f"--labels binary: {name} would be named {name + MERGED}, which is another task of {root}; rename one"
+        )
+    return name + MERGED
 
 
-def read_case(case: Case) -> Volume:
-    """Read a case on its native grid; DataError if a file is damaged or the two do not fit together."""
-    image = read_nifti(case.image)
-    label = read_label(case)
-    array_XYZC = image.array if image.array.ndim == 4 else image.array[..., None]
-    if array_XYZC.shape[:3] != label.shape:
-        raise DataError(f"{case.label}: shape {label.shape} differs from its image's {array_XYZC.shape[:3]}")
-    image_CXYZ = np.ascontiguousarray(np.moveaxis(array_XYZC, 3, 0), dtype=np.float32)
-    return Volume(image_CXYZ, label, image.affine, spacing_of(image.affine))
+def _places(root: Path) -> dict[str, Path]:
+    """Task name → its folder or CSV file."""
+    if root.is_file():
+        if root.suffix.lower() != ".csv":
+            raise DataError(f"{root}: is a file, but no CSV; give a folder of tasks, a task folder or a .csv file")
+        return {root.stem: root}
+    if not root.is_dir():
+        raise DataError(f"data folder {root} does not exist; give a folder that holds Task folders, or a CSV file")
+    if (root / FILE).is_file():
+        return {root.resolve().name: root}
+    folders = {p.parent.name: p.parent for p in root.glob(f"*/{FILE}") if not p.parent.name.startswith(".")}
+    found = sorted(p for p in root.glob("*.[cC][sS][vV]") if not p.name.startswith(".") and is_table(p))
+    tables = {p.stem: p for p in found}
+    if len(tables) < len(found):
+        name = next(p.stem for p in found if tables[p.stem] != p)
+        raise DataError(f"{root}: task {name!r} is in two CSV files; rename one of them")
+    if both := sorted(set(folders) & set(tables)):
+        raise DataError(f"{root}: task {both[0]!r} is a folder and a CSV file; rename one of them")
+    if not folders and not tables:
+        example = root / "Task04_Hippocampus" / FILE
+        raise DataError(
+            f"no {FILE} in {root} or in a folder of it, and no CSV with columns image and label; "
+            f"expected for instance {example}"
+        )
+    return folders | tables
 
 
-def read_label(case: Case) -> np.ndarray:
-    """The label (X, Y, Z) uint8 of a case on its native grid; DataError if a value is no integer from 0 to 255."""
-    array = read_nifti(case.label).array
-    label = array.astype(np.uint8) if np.isfinite(array).all() else None
-    if label is None or not np.array_equal(label, array):
-        raise DataError(f"{case.label}: label values must be integers from 0 to 255")
-    return label
+def _open(name: str, place: Path) -> TaskFolder:
+    if place.is_file():
+        return open_table(place)
+    body = read_declared(place)
+    return (open_nnunet if "channel_names" in body else open_msd)(name, place, body)
 
 
-def case_id(path: Path) -> str:
-    """The file's name without `.nii` or `.nii.gz`."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-    wanted = {"modality": dict, "labels": dict, "training": list}
-    for key, kind in wanted.items():
-        if not isinstance(body, dict) or not isinstance(body.get(key), kind):
-            raise DataError(f"{path}: needs {key!r} as a JSON {'object' if kind is dict else 'array'} (MSD layout)")
-    return body
-
-
-def _numbered(body: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
-    """The names of `{"0": name, "1": name, …}` in the order of their numbers, which must have no gap."""
-    entries = body[key]
-    expected = [str(number) for number in range(len(entries))]
-    if not entries or sorted(entries) != sorted(expected):
-        found = ", ".join(map(str, entries)) or "nothing"
-        raise DataError(f'{path / "dataset.json"}: {key!r} must be numbered "0", "1", … without a gap; found {found}')
-    return tuple(str(entries[number]) for number in expected)
-
-
-def _spec_of(name: str, body: dict[str, Any], path: Path) -> TaskSpec:
-    channels, labels = _numbered(body, "modality", path), _numbered(body, "labels", path)[1:]
-    if not labels:
-        raise DataError(f"{path / 'dataset.json'}: 'labels' has no foreground class; found only \"0\"")
-    known = {task.name: task for task in DECATHLON}.get(name)
-    return TaskSpec(
-        name=name,
-        modality=known.modality if known else _modality_of(channels),
-        channels=channels,
-        labels=labels,
-        source=str(body.get("reference", "")),
-        licence=str(body.get("licence", "")),
-        origin=str(body.get("origin", "images")),
-        notice=str(body.get("notice", "")),
-        training=known.training if known else 0,
-        test=known.test if known else 0,
-        tolerance=known.tolerance if known else TOLERANCE,
-    )
-
-
-def _modality_of(channels: tuple[str, ...]) -> str:
-    words = {channel.strip().lower() for channel in channels}
-    if words == {"ct"}:
-        return "CT"
-    return "MRI" if words <= _MRI else "+".join(dict.fromkeys(channels))
-
-
-def _cases_of(body: dict[str, Any], path: Path) -> tuple[Case, ...]:
-    patients = body.get("patients") or {}
-    cases = []
-    for number, entry in enumerate(body["training"]):
-        image, label = (_inside(path, entry, key, number) for key in ("image", "label"))
-        cases.append(Case(case_id(image), image, label, str(patients.get(case_id(image), case_id(image)))))
-    return tuple(sorted(cases, key=lambda case: case.id))
-
-
-def _inside(path: Path, entry: Any, key: str, number: int) -> Path:
-    """The file that a training entry names; its text must not lead out of the folder (a link in the folder may)."""
-    where = f"{path / 'dataset.json'}: training[{number}]"
-    if not isinstance(entry, dict) or not isinstance(entry.get(key), str) or not entry[key]:
-        raise DataError(f"{where} has no {key!r}; every training case needs an image and a label")
-    relative = os.path.normpath(entry[key])
-    if os.path.isabs(relative) or relative.split(os.sep)[0] in ("..", "."):
-        raise DataError(f"{where}: {key} {entry[key]!r} leads out of the task folder; give a path inside it")
-    return path / relative
+def _merge(folder: TaskFolder) -> TaskFolder:
+    spec = folder.spec
+    notice = " ".join(filter(None, (spec.notice, "All foreground labels are merged into one.")))
+    merged = replace(spec, name=spec.name + MERGED, labels=("foreground",), notice=notice)
+    cases = tuple(replace(case, merged=len(spec.labels)) for case in folder.cases)
+    return replace(folder, spec=merged, cases=cases)

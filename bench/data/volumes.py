@@ -1,120 +1,117 @@
-"""Cases made ready for the model: oriented, resampled, scaled; stored once, read by every trial through memory maps."""
+"""Cases made ready for the model: oriented, cropped, resampled, scaled; stored once, read through memory maps."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from bench.data.cache import cache_dir, write_once
+from bench.data.channels import read_channels
 from bench.data.check import case_facts
+from bench.data.content import CONTENT_VERSION, content_box
 from bench.data.folder import Case, DataError, read_case
-from bench.data.grid import Shape3, from_ras, ras_order, resample_linear, resample_nearest, smooth_for, to_ras
+from bench.data.grid import (
+    Box,
+    Grid,
+    ras_order,
+    resample_linear,
+    resample_nearest,
+    smooth_for,
+    to_native,
+    to_ras,
+)
 from bench.data.preparation import Preparation
+from bench.data.prepared import PreparedArrays, PreparedCase
 from results.record import digest_of
+
+__all__ = ["PreparedCase", "prepare_case", "prepare_image", "to_native"]
 
 #: Foreground positions kept for a label: crops are centred on them.
 _POSITIONS = 4096
-_FILES = ("image.npy", "label.npy", "positions.npy")
-
-
-@dataclass(frozen=True)
-class PreparedCase:
-    """A prepared case on disk. image (C, X, Y, Z) float32 and label (X, Y, Z) uint8 lie on the prepared RAS grid.
-
-    positions (N, 4) int32 are foreground voxels as (label, x, y, z), at most _POSITIONS a label. native_shape and
-    affine are of the case's own grid, to which predictions go back.
-    """
-
-    case: Case
-    image_path: Path
-    label_path: Path
-    positions_path: Path
-    shape: Shape3
-    native_shape: Shape3
-    affine: tuple[tuple[float, ...], ...]
-
-    @property
-    def id(self) -> str:
-        return self.case.id
-
-    @property
-    def patient(self) -> str:
-        return self.case.patient
-
-    def image(self) -> np.ndarray:
-        """(C, X, Y, Z) float32, read-only, memory-mapped."""
-        return np.load(self.image_path, mmap_mode="r")
-
-    def label(self) -> np.ndarray:
-        """(X, Y, Z) uint8, read-only, memory-mapped."""
-        return np.load(self.label_path, mmap_mode="r")
-
-    def positions(self) -> np.ndarray:
-        """(N, 4) int32: label, x, y, z."""
-        return np.load(self.positions_path)
 
 
 def prepare_case(case: Case, preparation: Preparation, cache: Path | None = None) -> PreparedCase:
-    """Prepare a case, or find it prepared; safe with many writers. DataError if its files cannot be read.
+    """Prepare a case, or find it prepared; safe with many writers. DataError if its files cannot be read or
+    the prepared ones not be written.
 
     Lies in `<cache>/prepared/<digest of the file contents and the settings>/`.
     """
+    folder = prepared_folder(case, preparation, cache)
+    write_once(folder, lambda path: _prepare(case, preparation, path), case.id)
+    return PreparedCase(folder, Grid.of(json.loads((folder / "grid.json").read_text())), case)
+
+
+def prepared_folder(case: Case, preparation: Preparation, cache: Path | None = None) -> Path:
+    """Where a case lies once it is prepared; DataError if its files cannot be read."""
     fact = case_facts(case)
     if fact.errors:
         raise DataError("\n".join(fact.errors))
-    key = digest_of([preparation.digest, fact.image_digest, fact.label_digest], 32)
-    folder = (cache or cache_dir()) / "prepared" / key
-    write_once(folder, lambda path: _prepare(case, preparation, path))
-    x, y, z = json.loads((folder / "shape.json").read_text())
-    nx, ny, nz = fact.shape
-    image, label, positions = (folder / name for name in _FILES)
-    return PreparedCase(case, image, label, positions, (x, y, z), (nx, ny, nz), fact.affine)
+    key = digest_of([CONTENT_VERSION, asdict(preparation), fact.image_digest, fact.label_digest], 32)
+    return (cache or cache_dir()) / "prepared" / key
 
 
-def to_native(prediction: np.ndarray, case: PreparedCase) -> np.ndarray:
-    """A prediction on the prepared grid as labels (X, Y, Z) uint8 on the native grid.
+def prepare_image(paths: Sequence[Path], preparation: Preparation) -> tuple[np.ndarray, Grid]:
+    """An image without a label, ready for the model: (C, X, Y, Z) float32 and how it lies in the native image.
 
-    prediction is labels (X, Y, Z), or class probabilities (K, X, Y, Z), which are resampled linearly before the
-    largest is taken. Class by class, so that no more than two native volumes of floats are held.
+    paths is one file with channels last, or a file a channel. DataError names the file that is damaged, holds NaN or
+    infinity, or lies on another grid than the first.
     """
-    affine = np.array(case.affine)
-    shape = tuple(case.native_shape[axis] for axis in ras_order(affine))
-    if prediction.ndim == 3:
-        return np.ascontiguousarray(from_ras(resample_nearest(prediction, shape).astype(np.uint8), affine))
-    best = resample_linear(np.array(prediction[0]), shape)
-    label = np.zeros(shape, dtype=np.uint8)
-    for value in range(1, len(prediction)):
-        probability = resample_linear(np.array(prediction[value]), shape)
-        wins = probability > best
-        label[wins] = value
-        best[wins] = probability[wins]
-    return np.ascontiguousarray(from_ras(label, affine))
+    image_CXYZ, affine = _read_image(paths)
+    grid = prepared_grid(image_CXYZ, affine, preparation)
+    return _image(image_CXYZ, grid, preparation), grid
 
 
-def prepared_shape(shape: tuple[int, ...], affine: np.ndarray, preparation: Preparation) -> Shape3:
-    """The shape along RAS axes at the preparation's spacing, of a native grid (shape, affine)."""
+def _read_image(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
+    if not paths:
+        raise DataError("no image file given; give one file with channels last, or a file a channel")
+    image = read_channels(paths)
+    array_XYZC = image.array if image.array.ndim == 4 else image.array[..., None]
+    if array_XYZC.ndim != 4 or 0 in array_XYZC.shape:
+        raise DataError(f"{paths[0]}: shape {image.array.shape} is no volume; give three axes, or four, channels last")
+    if not np.isfinite(array_XYZC).all():
+        raise DataError(f"{paths[0]}: holds NaN or infinite voxels; replace them with a number")
+    return np.ascontiguousarray(np.moveaxis(array_XYZC, 3, 0), dtype=np.float32), image.affine
+
+
+def prepared_grid(image_CXYZ: np.ndarray, affine: np.ndarray, preparation: Preparation) -> Grid:
+    """The grid of an image under a preparation: its content, oriented to RAS, at the preparation's spacing."""
+    return grid_of(image_CXYZ.shape[1:], affine, content_box(image_CXYZ, preparation.air), preparation)
+
+
+def grid_of(native_shape: Sequence[int], affine: np.ndarray, box: Box, preparation: Preparation) -> Grid:
+    """The prepared grid of a box of a native grid."""
     order = list(ras_order(affine))
-    extent = np.array(shape)[order] * np.linalg.norm(affine[:3, :3], axis=0)[order]
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[order]
+    extent = np.array([end - first for first, end in box])[order] * spacing
     x, y, z = np.maximum(1, np.round(extent / np.array(preparation.spacing))).astype(int).tolist()
-    return x, y, z
+    nx, ny, nz = native_shape
+    rows = tuple(tuple(float(value) for value in row) for row in affine)
+    return Grid((nx, ny, nz), rows, box, (x, y, z), preparation.axis_apart(spacing))
 
 
 def _prepare(case: Case, preparation: Preparation, folder: Path) -> None:
     volume = read_case(case)
-    shape = prepared_shape(volume.label.shape, volume.affine, preparation)
-    channels = [_channel(to_ras(_scale(channel, preparation), volume.affine), shape) for channel in volume.image]
-    label = resample_nearest(to_ras(volume.label, volume.affine), shape)
+    grid = prepared_grid(volume.image, volume.affine, preparation)
+    label = resample_nearest(to_ras(volume.label[grid.inside], volume.affine), grid.shape)
+    image = _image(volume.image, grid, preparation)
     folder.mkdir(parents=True)
-    for name, array in zip(_FILES, (np.stack(channels), label, _positions(label)), strict=True):
-        np.save(folder / name, array)
-    (folder / "shape.json").write_text(json.dumps(shape))
+    arrays = PreparedArrays(folder, grid)
+    np.save(arrays.image_path, image)  # not through a map: where the disk is full, that would end the process
+    np.save(arrays.label_path, label)
+    np.save(arrays.positions_path, _positions(label))
+    (folder / "grid.json").write_text(json.dumps(asdict(grid)))
 
 
-def _channel(channel_XYZ: np.ndarray, shape: Shape3) -> np.ndarray:
-    return resample_linear(smooth_for(channel_XYZ, shape), shape)
+def _image(image_CXYZ: np.ndarray, grid: Grid, preparation: Preparation) -> np.ndarray:
+    out = np.empty((len(image_CXYZ), *grid.shape), dtype=np.float32)
+    for channel, target in zip(image_CXYZ, out, strict=True):
+        scaled = to_ras(_scale(channel[grid.inside], preparation), np.array(grid.affine))
+        target[:] = resample_linear(smooth_for(scaled, grid.shape, grid.apart), grid.shape, grid.apart)
+    return out
 
 
 def _scale(channel_XYZ: np.ndarray, preparation: Preparation) -> np.ndarray:

@@ -38,6 +38,15 @@ def checked_name(name: str) -> str:
     return name
 
 
+def checked_folder(to: Path) -> None:
+    """DataError unless `to` is a folder that holds nothing but external scores, or is not there yet."""
+    if to.is_file():
+        raise DataError(f"--to {to}: is a file; give a folder")
+    controls = {one["control"] for one in plan.planned(to)} | {one.spec.control for one in store.read(to)}
+    if controls - {CONTROL}:
+        raise DataError(f"--to {to}: holds trials of a run; give another folder, and --beside {to} to score beside it")
+
+
 def record(whose: Predictions, scored: Mapping[str, Scored]) -> TrialResult:
     """One complete trial of the control `external`; its hashes are those of the files that were scored."""
     references = digest({case: one.reference for case, one in scored.items()})
@@ -85,7 +94,8 @@ def beside(run: Path, ours: TrialResult) -> list[TrialResult]:
     if tolerances != {ours.spec.data["tolerance"]}:
         told = ", ".join(map(str, sorted(tolerances, key=str)))
         raise DataError(f"--beside {run}: was scored with an NSD tolerance of {told} mm; give --tolerance {told}")
-    by_fold = {one.spec.fold: one for one in theirs}
+    fullest_last = sorted(theirs, key=lambda one: (one.spec.fraction, -one.spec.seed))
+    by_fold = {one.spec.fold: one for one in fullest_last}
     homes = {score.case: fold for fold, one in by_fold.items() for score in one.cases}
     if lost := sorted({score.case for score in ours.cases} - set(homes)):
         raise DataError(f"--beside {run}: {len(lost)} cases were held out in none of its folds: {', '.join(lost)}")
@@ -116,7 +126,8 @@ def _of_fold(ours: TrialResult, fold: TrialResult, cases: set[str]) -> TrialResu
         data_digest=told.data_digest,
         data=told.data,
     )
-    scores = tuple(score for score in ours.cases if score.case in cases)
+    patients = {score.case: score.patient for score in fold.cases}
+    scores = tuple(replace(score, patient=patients[score.case]) for score in ours.cases if score.case in cases)
     task = replace(fold.task, held_out_cases=len({score.case for score in scores}))
     return replace(ours, spec=spec, task=task, cases=scores)
 

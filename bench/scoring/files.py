@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -121,9 +122,7 @@ def _outcome(job: Job) -> Scored | str:
 
 def _labels(path: Path) -> tuple[Labels, np.ndarray, str]:
     """The label volume (X, Y, Z) uint8 of a file, its affine and its digest."""
-    array, affine, digest_ = read_nifti(path)
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
+    array, affine, digest_, *_ = read_nifti(path)
     if array.ndim != 3:
         raise DataError(f"{path}: has the shape {array.shape}; a label volume has three axes")
     if min(spacing_of(affine)) <= 0:
@@ -149,8 +148,9 @@ def _numbered(volume: Labels, values: Mapping[int, str], path: Path) -> Labels:
 def _shape(path: Path) -> tuple[int, ...]:
     """From the header alone; a file that cannot be read is told of when its turn comes."""
     try:
-        return tuple(nib.Nifti1Image.from_filename(path).shape)
-    except (OSError, EOFError, ValueError, nib.filebasedimages.ImageFileError):
+        image: Any = nib.load(path)
+        return tuple(image.shape)
+    except Exception:  # nibabel raises many kinds
         return (1,)
 
 

@@ -100,6 +100,8 @@ def _files(folder: Path, flag: str, suffix: str = "") -> dict[str, Path]:
     for path in sorted(folder.rglob("*.nii*")):
         if path.name.startswith(".") or not path.name.endswith(_ENDINGS) or not path.is_file():
             continue
+        if "probabilities" in path.relative_to(folder).parts[:-1]:  # `bench predict --probabilities` puts them there
+            continue
         case = case_id(path).removesuffix(suffix)
         if case in found:
             raise DataError(f"{flag} {folder}: {found[case]} and {path} are both case {case!r}; leave one")

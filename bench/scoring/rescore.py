@@ -12,7 +12,7 @@ from bench.show import require_run
 from bench.study import StudyError
 from results import store, summary
 
-_KEY = ["task", "backbone", "control", "layer", "fraction", "seed", "fold", "case", "label"]
+_KEY = ["task", "backbone", "control", "layer", "fraction", "seed", "fold", "digest", "case", "label"]
 _VALUES = [name for name in summary.COLUMNS if name in {"tp", "fp", "fn", "tn", "diagonal", *summary.METRICS}]
 
 
@@ -57,7 +57,9 @@ def _different(old: pd.Series, new: pd.Series) -> int:
 def _read(path: Path) -> pd.DataFrame:
     """The long table as it was written; `None` and `nan` in names are names."""
     try:
-        frame = pd.read_csv(path, float_precision="round_trip", keep_default_na=False, na_values=[""], low_memory=False)
-        return frame.astype({name: "str" for name in ("task", "backbone", "control", "case", "label")})
+        names = dict.fromkeys(("task", "backbone", "control", "digest", "case", "label"), "str")
+        kept = {"keep_default_na": False, "na_values": [""]}
+        frame = pd.read_csv(path, float_precision="round_trip", low_memory=False, dtype=names, **kept)
+        return frame.astype(names)
     except (ValueError, KeyError) as error:
         raise StudyError(f"{path}: is no table of scores ({error}); delete it and run this again") from error

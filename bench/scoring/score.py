@@ -36,6 +36,8 @@ class Asked:
 def score(asked: Asked, console: Console) -> None:
     """Score, print, and write. DataError, with every problem, where a file or a pair of them is not to be scored."""
     external.checked_name(asked.name)
+    if asked.to is not None:
+        external.checked_folder(asked.to)
     named = folder.names_of(asked.reference, asked.labels, asked.task)
     pairs = folder.pair_up(asked.prediction, asked.reference, asked.suffix, asked.partial)
     tolerance = named.tolerance if asked.tolerance is None else asked.tolerance

@@ -12,11 +12,10 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from results import summary
+from results import store, summary
 from results.audit import COLUMNS, audit
 from results.metrics import METRICS, PROFILES
 from results.record import TrialResult
-from results.store import atomic_write
 
 
 def score_rows(records: list[TrialResult], profile: str) -> pd.DataFrame:
@@ -39,7 +38,7 @@ def show(records: list[TrialResult], profile: str, console: Console) -> None:
     _print(header, texts, console, f"{records[0].spec.task}: {records[0].spec.backbone}", 2)
     found = _audited(records)
     if found.empty:
-        click.echo("no mask is empty: no score is left out of a mean", err=not console.is_terminal)
+        click.echo("no mask is empty", err=not console.is_terminal)
         return
     cells = [[str(value) for value in row] for row in found.itertuples(index=False)]
     click.echo()
@@ -47,9 +46,9 @@ def show(records: list[TrialResult], profile: str, console: Console) -> None:
 
 
 def write_files(to: Path, records: list[TrialResult], profile: str, more: dict[str, Any]) -> list[Path]:
-    """results.csv and results.parquet, the long table of every study, and results.json with means and audit."""
+    """results.csv and results.parquet of all that `to` holds, and results.json of these records, means and audit."""
+    csv, parquet = summary.write_results(to, summary.long_table(store.read(to)))
     frame = summary.long_table(records)
-    csv, parquet = summary.write_results(to, frame)
     rows = score_rows(records, profile)
     body = more | {
         "metrics": {name: {"unit": METRICS[name].unit, "higher_is_better": METRICS[name].higher_is_better}
@@ -59,7 +58,7 @@ def write_files(to: Path, records: list[TrialResult], profile: str, more: dict[s
         "audit": _plain(audit(frame, summary.trial_table(records))),
     }  # fmt: skip
     path = to / "results.json"
-    atomic_write(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
+    store.atomic_write(path, (json.dumps(body, indent=1, allow_nan=False) + "\n").encode())
     return [csv, parquet, path]
 
 

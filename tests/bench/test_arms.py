@@ -119,6 +119,24 @@ def test_untrained_twins_are_one_a_layer_only_where_the_layer_matters(cache):
     assert layers() == [None] and layers(settings={"block": {"rotary": "true"}}) == [3, 17]
 
 
+def test_references_come_last_each_with_what_decides_its_numbers():
+    asked = StudySpec(backbones=("gpt2",), data="x", weights={"*": "random"}, references=("unetr", "segresnet"))
+    arms = arms_of(asked)
+    assert [(arm.name, arm.control) for arm in arms[-2:]] == [("unetr", "reference"), ("segresnet", "reference")]
+    assert arms[-1].weights.label == "reference" and arms[-1].settings(asked.resolved()["block"]) == {}
+    unetr, segresnet = (arm.model(asked.resolved()) for arm in arms[-2:])
+    assert unetr["width"] == 64 and "width" not in segresnet and segresnet["features"] == 8
+    wider = replace(asked, settings={"reference": {"segresnet": "16"}}).resolved()
+    assert arms[-1].model(wider)["features"] == 16 and arms[-2].model(wider) == unetr
+    assert arms[0].model(wider) == arms[1].model(wider) == asked.resolved()["model"]
+
+
+def test_a_reference_and_a_backbone_of_one_name_are_refused(tmp_path, cache):
+    folder = tiny.write_checkpoint(tmp_path / "unetr", tiny.spec("gpt2"))
+    with pytest.raises(StudyError, match=r"--references unetr: a backbone of --backbones goes by this name; rename"):
+        arms_of(study(folder, references=("unetr",)))
+
+
 def test_a_control_that_cannot_be_is_an_error_where_it_was_asked_for_by_name():
     with pytest.raises(StudyError, match=r"--controls shuffled: they need pre-trained weights of 'gpt2', but"):
         arms_of(StudySpec(backbones=("gpt2",), controls=("shuffled",)))
@@ -131,6 +149,10 @@ def test_a_control_that_cannot_be_is_an_error_where_it_was_asked_for_by_name():
     [
         ({"controls": ("suffled",)}, r"unknown control 'suffled'; did you mean 'shuffled'\? available: standard, all"),
         ({"backbones": ("gpt2", "gpt3")}, "unknown backbone 'gpt3'"),
+        ({"backbones": ("unetr",)}, "unknown backbone 'unetr'.*; a reference model is asked for by --references unetr"),
+        ({"references": ("dynunt",)}, r"--references: unknown reference 'dynunt'; did you mean 'dynunet'\?"),
+        ({"settings": {"reference": {"segresnet": 12}}}, "reference.segresnet: 12 is not a positive multiple of 8"),
+        ({"settings": {"reference": {"unet": 12}}}, "unknown setting reference.unet; known in .reference.: dynunet,"),
         ({"backbones": ("8",)}, "'8' is a layer of nothing"),
         ({"backbones": ("gpt2@12",)}, r"gpt2@12: 'gpt2' has layers 0 to 11, not 12"),
         (

@@ -41,7 +41,9 @@ def test_a_command_in_a_process_of_its_own():
     assert done.stderr.startswith("error: unknown backbone 'lama3'; did you mean 'llama3'?")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list", "tasks"], ["list", "backbones"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["list", "tasks"], ["list", "backbones"], ["list", "references"]]
+)
 def test_help_and_lists_import_nothing_heavy(arguments):
     probe = (
         "import sys; sys.argv = ['bench', *sys.argv[1:]]\n"
@@ -151,8 +153,15 @@ def test_bad_data_is_one_line_and_exit_code_2_before_the_first_trial(tiny_msd, t
             ["--backbones llama3", "bench weights fetch llama3", "HF_TOKEN", "--weights llama3=PATH"],
         ),
         (["--backbones", "none", "--folds", "7"], ["--folds", "7"]),
+        (["--backbones", "none", "--folds", "some"], ["--folds", "'some' is not a list of whole numbers"]),
+        (["--backbones", "none", "--fraction", "0"], ["--fraction", "above 0 and at most 1"]),
+        (["--backbones", "none", "--fraction", "half"], ["--fraction", "0.1,0.3,1.0"]),
+        (["--backbones", "none", "--labels", "merged"], ["--labels", "official", "binary"]),
         (["--backbones", "none", "--preset", "gpu"], ["--preset"]),
         (["--backbones", "none", "--steps", "0"], ["train.steps"]),
+        (["--backbones", "none", "--steps", "5", "--budget", "10m"], ["--steps 5 and --budget 10m", "leave one out"]),
+        (["--backbones", "none", "--budget", "10"], ["'10' is not a budget", "20 epochs"]),
+        (["--references", "untr"], ["--references", "did you mean 'unetr'"]),
         (["--backbones", "none", "--set", "steps=1"], ["--set"]),
         (["--backbones", "none", "--weights", "llama3=/x"], ["--weights llama3"]),
         (["--backbones", "none", "--workers-per-trial", "3"], ["--workers-per-trial: 3", "--set train.batch=3"]),
@@ -183,6 +192,54 @@ def test_plan_runs_nothing_and_counts(tiny_msd, tmp_path):
     run = tmp_path / "run"
     done = bench("plan", "--backbones", "none", "--seeds", "0,1", "--data", str(tiny_msd), "--out", str(run))
     assert done.returncode == 0 and "2 trials, 0 complete, 2 to run" in done.stdout and not run.exists()
+
+
+def test_all_folds_and_nested_fractions_are_planned(tiny_msd, tmp_path):
+    flags = ["--folds", "all", "--fraction", "0.1,0.15,1.0", "--data", str(tiny_msd), "--out", str(tmp_path / "run")]
+    done = bench("plan", "--backbones", "none", *flags, COLUMNS="200")
+    assert done.returncode == 0 and "15 trials, 0 complete, 15 to run" in done.stdout, done.stdout + done.stderr
+    assert "none, 10% of cases" in done.stdout
+    assert "4–5 / 1–2" in done.stdout
+    assert "--fraction 0.1 and 0.15 keep the same training cases in fold 0, 1, 2, 3, 4" in done.stdout
+
+
+def test_merged_labels_are_named_in_the_plan(tiny_msd, tmp_path):
+    flags = ["--data", str(tiny_msd), "--out", str(tmp_path / "run")]
+    done = bench("plan", "--backbones", "none", "--labels", "binary", *flags, COLUMNS="200")
+    assert done.returncode == 0 and "Task99_Tiny-binary" in done.stdout, done.stdout + done.stderr
+    both = bench("plan", "--backbones", "none", "--tasks", "Task99_Tiny,Task99_Tiny-binary", *flags)
+    assert "2 trials" in both.stdout
+    checked = bench("data", "check", str(tiny_msd), "--tasks", "Task99_Tiny-binary", COLUMNS="200")
+    assert checked.returncode == 0 and "foreground" in checked.stdout
+
+
+def test_a_csv_of_ones_own_images_is_data(tiny_msd, tmp_path):
+    folder, path = tiny_msd / "Task99_Tiny", tmp_path / "mine.csv"
+    lines = [f"{folder}/imagesTr/tiny_{n}.nii.gz,{folder}/labelsTr/tiny_{n}.nii.gz,p{n // 2}\n" for n in range(6)]
+    path.write_text("image,label,patient\n" + "".join(lines))
+    done = bench("plan", "--backbones", "none", "--folds", "all", "--data", str(path), COLUMNS="200")
+    assert done.returncode == 0 and "3 trials" in done.stdout and "runs/mine-cpu" in done.stdout, done.stderr
+    assert "mine.csv gives no modality" in done.stdout
+    assert "label 1, label 2" in bench("list", "tasks", "--data", str(path), COLUMNS="200").stdout
+    assert "mine" in bench("doctor", "--data", str(path), HF_ENDPOINT="http://127.0.0.1:9").stdout
+    path.write_text(path.read_text() + "nowhere.nii.gz,,p9\n")
+    bad = bench("run", "--backbones", "none", "--data", str(path), "--out", str(tmp_path / "run"))
+    assert bad.returncode == 2 and "mine.csv: line 8: label is empty" in bad.stderr and "Traceback" not in bad.stderr
+
+
+def test_an_image_on_both_sides_of_a_split_stops_the_run(tiny_msd, tmp_path):
+    images = copy_of(tiny_msd, tmp_path) / "Task99_Tiny" / "imagesTr"
+    for n in range(1, 6):
+        shutil.copy(images / "tiny_0.nii.gz", images / f"tiny_{n}.nii.gz")
+    done = bench("run", "--backbones", "none", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run"))
+    assert done.returncode == 2 and done.stderr.count(str(images)) == 2 and "the same image" in done.stderr, done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_help_tells_what_data_may_be():
+    shown = "".join(bench("run", "--help").stdout.split())  # lines break where they please
+    for word in ("nnU-Net", "CSV", "patient", "labels.json", "--fraction", "binary", "everyfold"):
+        assert word in shown, word
 
 
 def test_doctor_looks_at_everything(tiny_msd):

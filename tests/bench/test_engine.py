@@ -48,7 +48,7 @@ def trained(rank: int, workers: int, port: int, path: str, zero_stage: int = 0) 
     model = Segmenter(SegmenterConfig(1, 2, (8, 8, 8), (4, 4, 4), width=16, depth=1, heads=2), Block())
     before = {name: value.clone() for name, value in model.state_dict().items()}
     started = engine.start(model, SETTINGS, workers, zero_stage)
-    train(started, Crops(), SETTINGS, rank, workers, lambda entry: None)
+    train(started, Crops(), SETTINGS, rank, workers, lambda entry, share: None)
     if rank == 0:
         torch.save({"before": before, "after": started.module.state_dict()}, path)
     torch.distributed.destroy_process_group()
@@ -90,12 +90,3 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 
     with pytest.raises(ValueError, match="--workers-per-trial 3 does not divide"):
         engine.start(nn.Linear(1, 1), SETTINGS, workers=3)
-
-
-def test_the_rate_warms_up_and_falls_to_zero():
-    from bench.engine import rate
-
-    settings = TrainSettings(steps=100, warmup=0.1)
-    rates = [rate(step, settings) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[9] == 1.0 and rates[100] == pytest.approx(0)
-    assert rates[10:] == sorted(rates[10:], reverse=True)

@@ -1,7 +1,8 @@
-"""Sliding windows."""
+"""A prediction on the image's own grid: back from the prepared one, mirrored copies, what is no number."""
 
 from __future__ import annotations
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -9,56 +10,126 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.evaluate import corners, gaussian, predict
+from bench.data.grid import Grid, to_native
+from bench.errors import PredictionError
+from bench.evaluate import Inference, mirrored, predict, predict_native, probabilities
+from bench.native import planes
 
-SIZES = st.tuples(*[st.integers(1, 40)] * 3)
+SIDES = st.tuples(*[st.integers(1, 14)] * 3)
 
 
-@given(SIZES, st.sampled_from([(8, 8, 8), (5, 7, 3)]), st.floats(0, 0.9))
-def test_windows_cover_every_voxel_and_stay_inside(size, window, overlap):
-    padded = tuple(max(s, w) for s, w in zip(size, window, strict=True))
-    seen = np.zeros(padded, dtype=int)
-    for corner in corners(padded, window, overlap):
-        assert all(0 <= c <= p - w for c, p, w in zip(corner, padded, window, strict=True))
-        seen[tuple(slice(c, c + w) for c, w in zip(corner, window, strict=True))] += 1
-    assert seen.min() >= 1
+def tuples(affine: np.ndarray) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(float(v) for v in row) for row in affine)
+
+
+@st.composite
+def grids(draw) -> Grid:
+    """Any prepared shape, content box, orientation and axis apart."""
+    native = draw(SIDES)
+    box = tuple((first := draw(st.integers(0, side - 1)), draw(st.integers(first + 1, side))) for side in native)
+    axes = draw(st.permutations("RAS"))
+    codes = [draw(st.sampled_from({"R": "RL", "A": "AP", "S": "SI"}[axis])) for axis in axes]
+    turn = nib.orientations.axcodes2ornt(codes)
+    affine = nib.orientations.inv_ornt_aff(turn, native)
+    return Grid(native, tuples(affine), box, draw(SIDES), draw(st.sampled_from([None, 0, 1, 2])))
+
+
+@settings(max_examples=80)
+@given(grids(), st.integers(2, 4), st.integers(1, 5), st.integers(0, 99))
+def test_planes_streamed_back_equal_the_whole_resampled(grid, classes, step, seed):
+    values = np.random.default_rng(seed).random((classes, *grid.shape), dtype=np.float32)
+    label = np.zeros(grid.native_shape, np.uint8)
+    found = {x: plane.clone() for x, plane in planes(torch.from_numpy(values).split(step, dim=1), grid)}
+    assert sorted(found) == list(range(grid.box_shape[0]))
+    probability = torch.stack([found[x] for x in sorted(found)], 1).numpy()
+    best = np.sort(probability, axis=0)
+    sure = best[-1] - best[-2] > 1e-4  # elsewhere the last bit decides
+    label = to_native(values, grid)[grid.inside]
+    from bench.data.grid import to_ras
+
+    assert np.array_equal(to_ras(label, np.array(grid.affine))[sure], probability.argmax(0)[sure])
 
 
 class Voxelwise(nn.Module):
-    """A model whose answer for a voxel depends on that voxel alone, so that windows cannot matter."""
+    """Logits of a voxel from that voxel alone; with sided also from its place, so that mirroring matters."""
 
-    def __init__(self) -> None:
+    def __init__(self, sided: bool = False) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor([[-1.0], [0.5], [2.0]]))
+        self.sided = sided
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.einsum("kc,bcxyz->bkxyz", self.scale, x)
+        place = torch.linspace(0, 1, x.shape[2])[:, None, None] if self.sided else 1.0
+        return torch.einsum("kc,bcxyz->bkxyz", self.scale, x) * place
 
 
-@settings(max_examples=20, deadline=None)
-@given(SIZES, st.floats(0, 0.8))
-def test_blended_windows_equal_the_whole_for_a_voxelwise_model(size, overlap):
-    image = np.random.default_rng(0).standard_normal((1, *size), dtype=np.float32)
-    model = Voxelwise()
-    found = predict(model, image, (8, 6, 8), overlap, classes=3)
-    torch.testing.assert_close(found, model(torch.from_numpy(image)[None]).softmax(1)[0], rtol=1e-4, atol=1e-5)
-
-
-def test_gaussian_peaks_in_the_middle_and_never_vanishes():
-    weight = gaussian((9, 9, 5))
-    assert weight.argmax() == weight.numel() // 2
-    assert weight.min() >= 1e-3 * weight.max()
-
-
-@pytest.mark.slow  # importing MONAI takes six seconds
-def test_windows_equal_monai():
-    from monai.inferers import sliding_window_inference
-
+@pytest.mark.parametrize(("mirror", "copies"), [("", 1), ("x", 2), ("yz", 4), ("xyz", 8)])
+def test_mirrored_copies_are_averaged_by_hand(mirror, copies):
     torch.manual_seed(0)
-    conv = nn.Conv3d(1, 3, 5, padding=2)
-    image = torch.randn(1, 1, 30, 25, 20)
-    probability = lambda x: conv(x).softmax(1)  # noqa: E731
-    theirs = sliding_window_inference(image, (16, 16, 16), 1, probability, overlap=0.5, mode="gaussian")
-    ours = predict(conv, image[0].numpy(), (16, 16, 16), 0.5, classes=3)
-    # Both blend with a Gaussian of an eighth of the window, but MONAI spreads its windows otherwise.
-    assert (ours.argmax(0) == theirs[0].argmax(0)).float().mean() > 0.97
+    model = nn.Conv3d(1, 3, 3, padding=1)
+    image = torch.randn(2, 1, 6, 5, 4)
+    axes = mirrored(mirror)
+    assert len(axes) == copies == len(set(axes)) and axes[0] == ()
+    with torch.no_grad():
+        expected = sum(model(image.flip(some)).softmax(1).flip(some) for some in axes) / copies
+    found = probabilities(model, Inference((6, 5, 4), mirror=mirror))(image)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+
+
+def test_mirroring_removes_a_side_that_the_model_prefers():
+    image = np.ones((1, 8, 4, 4), np.float32)
+    plain, both = (
+        next(predict(Voxelwise(sided=True), image, Inference((8, 4, 4), mirror=mirror), "case")) for mirror in ("", "x")
+    )
+    assert not torch.allclose(plain, plain.flip(1)) and torch.allclose(both, both.flip(1))
+
+
+def test_bf16_is_computed_under_autocast_and_blended_in_fp32():
+    seen = []
+
+    class Look(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv3d(1, 2, 1)
+
+        def forward(self, x):
+            out = self.conv(x)
+            seen.append(out.dtype)
+            return out
+
+    for precision in ("fp32", "bf16"):
+        slab = next(predict(Look(), np.ones((1, 4, 4, 4), np.float32), Inference((4, 4, 4), precision=precision), "c"))
+        assert slab.dtype == torch.float32
+    assert seen == [torch.float32, torch.bfloat16]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_no_number_names_the_case(value):
+    class Sick(Voxelwise):
+        def forward(self, x):
+            out = super().forward(x).clone()
+            out[0, 1, 3, 2, 1] = value
+            return out
+
+    with pytest.raises(PredictionError, match="case7: the network's output is not a number"):
+        list(predict(Sick(), np.ones((1, 9, 6, 6), np.float32), Inference((5, 4, 4)), "case7"))
+
+
+@settings(max_examples=30)
+@given(grids(), st.integers(0, 9))
+def test_labels_and_probabilities_lie_on_the_native_grid(grid, seed):
+    """A whole oriented, cropped image: outside the content it is background, inside the likeliest class."""
+    image = np.random.default_rng(seed).standard_normal((1, *grid.shape), dtype=np.float32)
+    into = np.full((3, *grid.native_shape), np.nan, np.float32)
+    label = predict_native(Voxelwise(), image, grid, Inference((4, 4, 4)), "case", None, into)
+    assert label.dtype == np.uint8 and label.shape == grid.native_shape
+    np.testing.assert_allclose(into.sum(0), 1, atol=1e-5)
+    outside = np.ones(grid.native_shape, bool)
+    outside[grid.inside] = False
+    assert not label[outside].any() and (into[0][outside] == 1).all()
+    best = np.sort(into, axis=0)
+    sure = best[-1] - best[-2] > 1e-6
+    assert np.array_equal(label[sure], into.argmax(0)[sure])
+    alone = predict_native(Voxelwise(), image, grid, Inference((4, 4, 4)), "case")
+    assert np.array_equal(label, alone)

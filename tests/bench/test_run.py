@@ -86,6 +86,36 @@ def test_a_study_runs_once_and_only_what_is_missing_is_added(tiny_msd, tmp_path)
     assert "3 of 3 trials complete" in status.stdout
 
 
+def test_references_run_beside_the_baseline_and_stand_last_in_the_report(tiny_msd, tmp_path):
+    run = tmp_path / "run"
+    study = tmp_path / "study.toml"
+    study.write_text('references = ["unetr", "segresnet"]\ntrain.budget = "1h"\n')  # the flag --steps wins
+    done = bench(tiny_msd, run, "--study", "study.toml")
+    assert done.returncode == 0 and "3 of 3 trials complete" in done.stdout, done.stdout + done.stderr
+    table = pd.read_csv(run / "results.csv")
+    assert list(table["backbone"].unique()) == ["none", "segresnet", "unetr"]
+    assert set(table["weights"]) == {"none", "reference"}
+    controls = pd.read_csv(run / "report" / "tables" / "controls.csv")
+    assert list(controls["Group"]) == ["Baseline", "Reference models", "Reference models"]
+    assert "Is it the pre-training?" not in (run / "report" / "report.md").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.weights
+def test_the_example_compares_the_segmenter_with_references_on_the_real_sample(tmp_path):
+    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    for arguments in (
+        ["data", "sample", "--to", "data"],
+        ["run", "--study", str(REPOSITORY / "examples" / "references.toml"), "--budget", "3s"],
+    ):
+        line = [sys.executable, "-m", "bench", *arguments]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path, env=env)
+        assert done.returncode == 0, done.stdout + done.stderr
+    table = pd.read_csv(tmp_path / "runs" / "references" / "results.csv")
+    assert set(table["backbone"]) == {"none", "segresnet", "unetr"} and set(table["patient"]) == {"CT2"}
+    assert set(table["label"]) == {"liver", "spleen", "pancreas"}
+
+
 def test_a_failed_trial_is_recorded_and_named_the_rest_go_on_and_it_is_tried_again(tiny_msd, tmp_path):
     run = tmp_path / "run"
     blocked = run / "previews" / "Task99_Tiny" / "gpt2+random"  # a file where this arm's folder has to be

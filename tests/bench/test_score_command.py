@@ -42,7 +42,7 @@ def folders(tmp_path):
     """A task of three cases, and predictions that are its labels moved by a voxel; of tiny_2 the dot is missed."""
     task = write_task(tmp_path, cases=3)
     for case in CASES:
-        array, affine, _ = read_nifti(task / "labelsTr" / f"{case}.nii.gz")
+        array, affine, *_ = read_nifti(task / "labelsTr" / f"{case}.nii.gz")
         save(np.roll(array * (array < 2 if case == "tiny_2" else 1), 1, 1), affine, tmp_path / "out" / f"{case}.nii.gz")
     return tmp_path / "out", task
 
@@ -78,7 +78,7 @@ def test_the_table_is_that_of_the_same_code(bench, folders):
     assert list(found.columns) == ["Dice", "Jaccard", "HD95 (mm)", "NSD", "Sensitivity", "Specificity"]
     expected = []
     for case in CASES:
-        (ours, _, _), (theirs, affine, _) = (
+        (ours, *_), (theirs, affine, *_) = (
             read_nifti(folder / f"{case}.nii.gz") for folder in (folders[0], folders[1] / "labelsTr")
         )
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -121,7 +121,7 @@ def test_files_and_a_run_folder_that_results_can_load(bench, folders, tmp_path):
     loaded = results.load("ext")
     assert set(loaded.scores["arm"]) == {"nnunet (external)"} and set(loaded.trials["status"]) == {"complete"}
     assert score(bench, folders, "--name", "nnunet", "--to", "ext")[0] == 0  # the same again
-    array, affine, _ = read_nifti(folders[0] / "tiny_0.nii.gz")
+    array, affine, *_ = read_nifti(folders[0] / "tiny_0.nii.gz")
     save(array * 0, affine, folders[0] / "tiny_0.nii.gz")
     code, _, err = score(bench, folders, "--name", "nnunet", "--to", "ext")
     assert code == 2 and "--to ext: holds other scores of" in err
@@ -140,7 +140,7 @@ def test_monais_folders_and_endings(bench, folders, tmp_path):
     plain = table(score(bench, folders)[1])
     for case in CASES:
         target = tmp_path / "monai" / case / f"{case}_trans.nii"
-        array, affine, _ = read_nifti(folders[0] / f"{case}.nii.gz")
+        array, affine, *_ = read_nifti(folders[0] / f"{case}.nii.gz")
         save(array, affine, target, np.float32)
     code, out, _ = score(bench, (tmp_path / "monai", folders[1]), "--suffix", "_trans")
     assert code == 0 and table(out).equals(plain)
@@ -153,7 +153,7 @@ def test_labels_by_flag_by_nnunet_and_with_gaps(bench, folders, tmp_path):
     assert set(table(score(bench, folders, "--labels", "2=b,1=a")[1]).reset_index()["label"]) == {"a", "b", "all"}
     for folder in (folders[0], folders[1] / "labelsTr"):
         for case in CASES:
-            array, affine, _ = read_nifti(folder / f"{case}.nii.gz")
+            array, affine, *_ = read_nifti(folder / f"{case}.nii.gz")
             save(np.array([0, 3, 200])[array.astype(int)], affine, folder / f"{case}.nii.gz")
     gaps = table(score(bench, folders, "--labels", "3=ball,200=cube")[1])
     assert gaps.equals(found)
@@ -171,7 +171,7 @@ def test_no_names_at_all(bench, folders):
 
 
 def damage(kind, path):
-    array, affine, _ = read_nifti(path)
+    array, affine, *_ = read_nifti(path)
     if kind == "shape":
         save(array[:-1], affine, path)
     elif kind == "affine":
@@ -258,10 +258,36 @@ def test_beside_a_run_each_case_goes_to_its_fold(bench, folders, tmp_path):
     merged = results.load("both").scores
     assert merged.groupby("arm")["case"].nunique().to_dict() == {"none": 3, "nnunet (external)": 3}
     refused(score(bench, folders, *more, "--tolerance", "1"), "give --tolerance 2.0")
-    array, affine, _ = read_nifti(folders[1] / "labelsTr" / "tiny_1.nii.gz")
+    array, affine, *_ = read_nifti(folders[1] / "labelsTr" / "tiny_1.nii.gz")
     save(np.minimum(array, 1), affine, folders[1] / "labelsTr" / "tiny_1.nii.gz")
     refused(score(bench, folders, *more), "references differ", "tiny_1, blob", "tiny_1, dot")
     assert len(made) == 2
+
+
+def test_beside_a_run_patients_are_the_runs(bench, folders, tmp_path):
+    for record in external_run(bench, folders, tmp_path):
+        store.write(tmp_path / "named", replace(record, cases=tuple(replace(one, patient="p") for one in record.cases)))
+    code, _, err = score(bench, folders, "--task", "Task01_Fake", "--beside", "named", "--to", "two")
+    assert code == 0, err
+    assert set(pd.read_csv("two/results.csv")["patient"]) == {"p"}
+
+
+def test_a_runs_own_folder_and_a_file_are_left_alone(bench, folders, tmp_path):
+    external_run(bench, folders, tmp_path)
+    refused(score(bench, folders, "--to", "run"), "--to run: holds trials of a run")
+    (tmp_path / "run/plan.json").unlink()
+    refused(score(bench, folders, "--to", "run"), "--to run: holds trials of a run")
+    plan.remember(tmp_path / "planned", [fake.spec()])
+    refused(score(bench, folders, "--to", "planned"), "--to planned: holds trials of a run")
+    (tmp_path / "file").touch()
+    refused(score(bench, folders, "--to", "file"), "--to file: is a file; give a folder")
+
+
+def test_two_names_in_one_folder_both_stay(bench, folders):
+    for name in ("nnunet", "monai"):
+        assert score(bench, folders, "--name", name, "--to", "ext")[0] == 0
+    assert pd.read_csv("ext/results.csv")["backbone"].value_counts().to_dict() == {"nnunet": 6, "monai": 6}
+    assert len(pd.read_parquet("ext/results.parquet")) == 12
 
 
 def test_rescore_counts_what_changed(bench, tmp_path):

@@ -36,6 +36,9 @@ def test_a_toml_file_sets_what_flags_would(tmp_path):
         ("weights = 'random'", "weights is 'random'; it must be a table"),
         ("train = 5", "train must be a table"),
         ("preset = ['cpu']", "preset is .* of type str"),
+        ("fractions = ['a']", "fractions is .* a list of float"),
+        ("folds = 'some'", "folds is .* a list of int"),
+        ("labels = 1", "labels is 1; it must be of type str"),
         ("workers_per_trial = '2'", "workers_per_trial is .* of type int"),
     ],
 )
@@ -52,6 +55,12 @@ def test_a_bad_file_is_named(tmp_path, text, words):
     [
         ({"seeds": (-1,)}, "--seeds"),
         ({"folds": ()}, "--folds"),
+        ({"fractions": ()}, "--fraction"),
+        ({"fractions": (0.0,)}, "--fraction: .* above 0 and at most 1"),
+        ({"fractions": (1.5,)}, "--fraction"),
+        ({"fractions": (float("nan"),)}, "--fraction"),
+        ({"fractions": (0.1, 0.1)}, "none twice"),
+        ({"labels": "merged"}, "--labels: 'merged' is not one of official, binary"),
         ({"backbones": ()}, "--backbones"),
         ({"preset": "gpu"}, "--preset: unknown preset 'gpu'; known: cpu, default"),
         ({"zero_stage": 4}, "--zero-stage"),
@@ -122,6 +131,27 @@ def test_a_run_folders_study_names_files_by_their_full_paths(tmp_path, monkeypat
     again = load(tmp_path / "run" / "study.toml")
     assert again["backbones"] == (f"{tmp_path / 'mine'}@3", "gpt2@1,2")
     assert again["weights"] == {"gpt2": str(tmp_path / "mine")}
+
+
+def test_splits_and_labels_come_from_a_file_and_are_kept(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('folds = "all"\nfractions = [0.1, 1]\nlabels = "binary"\n')
+    study = StudySpec(**load(path))
+    assert (study.folds, study.fractions, study.labels) == ("all", (0.1, 1.0), "binary")
+    bind(study, tmp_path)
+    again = StudySpec(**load(tmp_path / "study.toml"))
+    assert (again.folds, again.fractions, again.labels) == ("all", (0.1, 1.0), "binary")
+
+
+def test_a_csv_names_its_run_folder_and_stays_a_link(tmp_path):
+    real, link = tmp_path / "store" / "abc", tmp_path / "lists" / "mine.csv"
+    for path in (real, link):
+        path.parent.mkdir()
+    real.write_text("image,label\n")
+    link.symlink_to(real)
+    study = StudySpec(data=str(link))
+    assert study.run == Path("runs") / "mine-cpu"
+    assert study.fixed()["data"] == str(link)
 
 
 @pytest.mark.parametrize("name", ["../up", "a b", "ünï"])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 import backbones
 from bench import plan, preflight
+from bench.data.folder import open_task
+from bench.data.preparation import fit_preparation
 from bench.listing import presence
+from bench.presets import data_settings
 from bench.study import StudySpec
-from bench.trial import TrialJob, attempt
+from bench.trial import TrialJob, attempt, prepare
 from results import store
 from results.record import Status
 from tests.backbones import tiny
@@ -53,10 +58,68 @@ def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
 
 
 def held_out(job: TrialJob) -> tuple[str, ...]:
-    from bench.data.folder import open_task
     from bench.data.splits import make_split
 
     return make_split(open_task(Path(job.data), job.spec.task).cases, job.spec.fold).held_out
+
+
+def test_a_fraction_of_merged_labels_is_what_a_trial_prepares_and_scores(study):
+    """The few-shot study: the settings of preprocessing are measured on the fraction, too."""
+    few = replace(study, fractions=(0.3, 1.0), labels="binary", folds="all")
+    jobs = jobs_of(few)
+    assert [(job.spec.fold, job.spec.fraction) for job in jobs[:3]] == [(0, 0.3), (0, 1.0), (1, 0.3)]
+    small, whole = (prepare(job) for job in jobs[:2])
+    assert (len(small[1]), len(whole[1])) == (jobs[0].info.training_cases, jobs[1].info.training_cases) == (2, 4)
+    assert {case.id for case in small[1]} < {case.id for case in whole[1]}
+    assert [case.id for case in small[2]] == [case.id for case in whole[2]]
+    assert small[0] != whole[0]
+    record = attempt(jobs[0], lambda entry, share: None)
+    assert record.status is Status.COMPLETE, record.error
+    assert {score.label for score in record.cases} == {"foreground"} and record.task.name == "Task99_Tiny-binary"
+    assert record.spec.title.endswith("seed 0, fold 0, 30% of cases")
+
+
+def test_a_trial_measures_its_settings_on_the_training_cases_alone(study, make_task, tmp_path):
+    """The held-out case has other intensities and another spacing, which a fit on all cases cannot miss."""
+    folder = make_task(tmp_path / "leak", cases=3)
+    apart = replace(study, data=str(tmp_path / "leak"))
+    (planned,) = jobs_of(apart)
+    for name in held_out(planned):
+        for part, more in (("imagesTr", 900), ("labelsTr", 0)):
+            path = folder / part / f"{name}.nii.gz"
+            nib.save(nib.Nifti1Image(np.asarray(nib.load(path).dataobj) + more, np.diag([5.0, 5, 9, 1])), path)
+    (job,) = jobs_of(apart)
+    cases = open_task(tmp_path / "leak", "Task99_Tiny").cases
+    unseen = held_out(job)
+    assert unseen == held_out(planned) and 0 < len(unseen) < len(cases)
+    data = data_settings(job.spec.data)
+    settings = ("CT", data.max_voxels, data.hounsfield, data.anisotropy)
+    alone = fit_preparation([case for case in cases if case.id not in unseen], *settings)
+    assert prepare(job)[0] == alone != fit_preparation(cases, *settings)
+    assert (alone.clip[1] < 900) and alone.spacing == (2.0, 2.0, 3.0)
+
+
+def test_a_window_and_ct_that_is_not_clipped_are_told(study, make_task, tmp_path):
+    from bench.study import StudyError
+
+    windowed = {**SMALL, "data": {"window": "-100,100"}}
+    assert preflight.check(replace(study, settings=windowed), lambda text: None).notices == ()
+    make_task(tmp_path / "mixed", channels=("PET", "ct_low"))
+    mixed = replace(study, data=str(tmp_path / "mixed"))
+    (notice,) = preflight.check(mixed, lambda text: None).notices
+    assert "channel 'ct_low' is standardised image by image" in notice and "PET+ct_low" in notice
+    with pytest.raises(StudyError, match=r"^--set data.window=-100,100: clips CT, but no task has modality CT"):
+        preflight.check(replace(mixed, settings=windowed), lambda text: None)
+
+
+def test_the_split_of_each_fraction_is_kept(study):
+    few = replace(study, fractions=(0.3, 1.0))
+    plan.save_splits(few, preflight.check(few, lambda text: None), study.run)
+    bodies = {path.name: json.loads(path.read_text()) for path in (study.run / "splits").iterdir()}
+    assert sorted(bodies) == ["Task99_Tiny-0-0.3.json", "Task99_Tiny-0.json"]
+    small, whole = (bodies[name] for name in sorted(bodies))
+    assert set(small["train"]) < set(whole["train"]) and small["held_out"] == whole["held_out"]
+    assert (small["fraction"], whole["fraction"]) == (0.3, 1.0)
 
 
 def test_a_trial_repeats_but_for_times(study, tmp_path):
@@ -80,6 +143,19 @@ def test_a_frozen_block_of_any_kind_fits(tiny_msd, tmp_path):
     assert [record.status for record in records] == [Status.COMPLETE] * 3, [record.error for record in records]
     assert [record.cost["frozen_parameters"] > 0 for record in records] == [False, True, True]
     assert len({str(record.curve) for record in records}) == 3
+
+
+def test_reference_models_are_trained_and_scored_on_the_crops_and_cases_of_the_baseline(study):
+    jobs = jobs_of(replace(study, references=("all",)))
+    assert [job.spec.backbone for job in jobs] == ["none", "dynunet", "segresnet", "swinunetr", "unetr"]
+    records = [attempt(job, lambda entry, share: None) for job in jobs]
+    assert [record.status for record in records] == [Status.COMPLETE] * 5, [record.error for record in records]
+    for record in records:
+        assert record.provenance["crop"] == records[0].provenance["crop"]
+        assert [score.case for score in record.cases] == [score.case for score in records[0].cases]
+        assert record.cost["trainable_parameters"] > 0 and record.cost["frozen_parameters"] == 0
+    assert len({str(record.curve) for record in records}) == 5
+    assert store.read(study.run) == sorted(records, key=lambda record: record.spec.key)
 
 
 def test_an_error_is_recorded_and_gives_way_to_success(study):

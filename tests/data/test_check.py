@@ -119,6 +119,20 @@ def test_files_without_a_partner(tmp_path: Path, make_task: Make, part: str, tex
     assert f"{part}/stray.nii.gz: {text}" in problem
 
 
+def test_ids_that_end_as_channel_numbers_do(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=3)
+    for path in [*folder.glob("*Tr/*.nii.gz")]:
+        path.rename(path.with_name(path.name.replace("tiny_", "tiny_000")))
+    (folder / "dataset.json").write_text((folder / "dataset.json").read_text().replace("tiny_", "tiny_000"))
+    assert checked(tmp_path).problems == ()
+    for part, text in (("imagesTr", "image without a label"), ("labelsTr", "label without an image")):
+        stray = folder / part / "tiny_0009.nii.gz"
+        stray.write_bytes((folder / part / "tiny_0000.nii.gz").read_bytes())
+        (problem,) = checked(tmp_path).problems
+        assert f"{part}/tiny_0009.nii.gz: {text}" in problem
+        stray.unlink()
+
+
 def test_unlisted_pairs_are_left_alone(tmp_path: Path, make_task: Make) -> None:
     folder = make_task(tmp_path, cases=3)
     body = json.loads((folder / "dataset.json").read_text())
@@ -135,6 +149,102 @@ def test_one_case_one_patient_and_duplicates(tmp_path: Path, make_task: Make) ->
     body = json.loads((folder / "dataset.json").read_text())
     (folder / "dataset.json").write_text(json.dumps(body | {"training": body["training"] + body["training"][:1]}))
     assert "case id 'tiny_0' is listed 2 times" in checked(tmp_path / "twice").problems[0]
+
+
+def empty(path: Path, value: int | None = None) -> None:
+    """Take one label, or all, out of a label file."""
+    rewrite(path, lambda a: np.where(a == value, 0, a).astype(np.uint8) if value else np.zeros_like(a))
+
+
+def test_a_case_without_foreground_is_told_and_allowed(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=3)
+    empty(folder / "labelsTr" / "tiny_1.nii.gz")
+    found = checked(tmp_path)
+    assert found.problems == ()
+    (notice,) = found.notices
+    assert "1 of 3 cases have no foreground (tiny_1)" in notice
+
+
+def test_a_class_that_no_case_has_is_told(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=3)
+    for path in (folder / "labelsTr").iterdir():
+        empty(path, value=2)
+    found = checked(tmp_path)
+    assert found.problems == () and len(found.notices) == 1
+    assert "label 2 (dot) is in none of 3 cases" in found.notices[0]
+
+
+def test_no_foreground_anywhere_is_a_problem(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=3)
+    for path in (folder / "labelsTr").iterdir():
+        empty(path)
+    found = checked(tmp_path)
+    assert found.notices == () and len(found.problems) == 1
+    assert "no foreground in any of 3 label(s)" in found.problems[0]
+
+
+def test_the_same_image_twice_is_told(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=3)
+    for part in ("imagesTr", "labelsTr"):
+        (folder / part / "tiny_2.nii.gz").write_bytes((folder / part / "tiny_0.nii.gz").read_bytes())
+    (notice,) = checked(tmp_path).notices
+    assert re.search(r"tiny_0\.nii\.gz and \S*tiny_2\.nii\.gz are the same image", notice)
+
+
+def test_a_constant_channel_is_told_a_constant_image_refused(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=2, channels=("T2", "ADC"))
+    path = folder / "imagesTr" / "tiny_1.nii.gz"
+    rewrite(path, lambda a: a * np.array([1, 0], a.dtype))
+    found = checked(tmp_path)
+    assert found.problems == () and "channel 1 of the file is constant (every voxel is 0)" in found.notices[0]
+    rewrite(path, lambda a: a * 0)
+    assert "image is constant (every voxel is 0)" in checked(tmp_path).problems[0]
+
+
+def test_what_many_files_share_is_one_line(tmp_path: Path, make_task: Make) -> None:
+    """Sheared by a little more in each case: one notice, which counts them; the cases can be used."""
+    folder = make_task(tmp_path, cases=4)
+    for number in range(4):
+        affine = np.diag([2.0, 2, 3, 1])
+        affine[0, 1] = 0.3 + 0.1 * number
+        for part in ("imagesTr", "labelsTr"):
+            rewrite(folder / part / f"tiny_{number}.nii.gz", np.array, affine)
+    found = checked(tmp_path)
+    assert found.problems == () and len(found.notices) == 1
+    assert "tiny_0.nii.gz: axes are sheared by 8.5°" in found.notices[0] and "(and 7 more files)" in found.notices[0]
+
+
+def test_facts_are_those_of_the_arrays(tmp_path: Path, make_task: Make) -> None:
+    folder = make_task(tmp_path, cases=2, channels=("T2", "ADC"))
+    entry = checked(tmp_path).cases[1]
+    image = np.asarray(nib.load(folder / "imagesTr" / "tiny_1.nii.gz").dataobj)
+    label = np.asarray(nib.load(folder / "labelsTr" / "tiny_1.nii.gz").dataobj)
+    for channel, fact in enumerate(entry.facts.intensity):
+        values = image[..., channel].astype(float)
+        assert (fact.minimum, fact.maximum) == (values.min(), values.max())
+        assert (fact.low, fact.median, fact.high) == tuple(np.percentile(values, (0.5, 50, 99.5)))
+        assert fact.mean == pytest.approx(values.mean())
+    assert entry.facts.counts == {value: int((label == value).sum()) for value in (0, 1, 2)}
+
+
+@pytest.mark.parametrize("kind", ["i2", "u2", "i4", "i8", "f4", "f8"])
+@pytest.mark.parametrize("values", [(0, 1, 2), (-3, 0, 7), (0, 1, 100_000)], ids=str)
+def test_labels_are_counted_whatever_their_type(
+    tmp_path: Path, make_task: Make, kind: str, values: tuple[int, ...]
+) -> None:
+    if kind in ("i2", "u2") and (max(values) > 40000 or (min(values) < 0 and kind == "u2")):
+        values = (0, 1, 300)
+    folder = make_task(tmp_path, cases=2)
+    path = folder / "labelsTr" / "tiny_1.nii.gz"
+    chosen = np.random.default_rng(0).choice(values, (20, 20, 20)).astype(kind)
+    nib.save(nib.Nifti1Image(chosen, nib.load(path).affine, dtype=chosen.dtype), path)
+    assert checked(tmp_path).cases[1].facts.counts == {v: int((chosen == v).sum()) for v in values}
+
+
+def test_progress_is_told_case_by_case(tiny_msd: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    check_task(open_task(tiny_msd, "Task99_Tiny"), lambda done, total: seen.append((done, total)))
+    assert seen == [(n, 6) for n in range(1, 7)]
 
 
 def test_digest_follows_the_voxels(tmp_path: Path, make_task: Make) -> None:
@@ -158,5 +268,5 @@ def test_digest_is_of_the_content_not_of_place_or_compression(tmp_path: Path, ma
 def test_second_check_opens_no_image(tmp_path: Path, make_task: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     make_task(tmp_path, cases=2)
     first = checked(tmp_path)
-    monkeypatch.setattr("bench.data.check.read_nifti", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr("bench.data.measure.read_nifti", lambda path: pytest.fail(f"{path} was read again"))
     assert checked(tmp_path) == first

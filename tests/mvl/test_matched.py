@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvl.adapter import BlockAdapter
-from mvl.config import SegmenterConfig
+from mvl.config import CHOICES, SegmenterConfig
 from mvl.matched import Matched, Remainder, adapter_parameters, trainable_parameters
 from mvl.model import Segmenter
 from tests.mvl.test_segmenter import TINY, Block, tiny
@@ -45,6 +45,18 @@ def test_the_count_is_that_of_the_adapter_itself(lora, width, block_width):
     assert adapter_parameters(settings_, block_width) == mappers + 2 * width + 2 * block_width
 
 
+@settings(max_examples=10)
+@given(st.sampled_from(CHOICES["placement"]), st.sampled_from(["mlp", "depth"]), st.integers(200, 400))
+def test_at_two_places_the_mappers_are_two_pairs_and_so_is_what_is_matched_and_the_block_is_one(place, kind, width):
+    bare, block = trainable_parameters(tiny()), Block(width)
+    plugged = tiny(block, placement=place)
+    added = trainable_parameters(plugged) - bare
+    assert added == len(place.split("+")) * adapter_parameters(config(), width)
+    assert trainable_parameters(tiny_with(Matched(kind, width), placement=place)) == bare + added
+    frozen = sum(parameter.numel() for parameter in plugged.parameters() if not parameter.requires_grad)
+    assert frozen == sum(parameter.numel() for parameter in block.parameters())
+
+
 def test_what_cannot_be_matched_is_refused_by_the_flags_name():
     with pytest.raises(ValueError, match=r"--controls depth: .* leave out depth, or use a smaller"):
         tiny_with(Matched("depth", 4), mapper_lora=1)
@@ -56,7 +68,7 @@ def tiny_with(matched: Matched, **changes: object) -> Segmenter:
 
 
 @pytest.mark.parametrize("matched", [Matched("mlp", 200), Matched("depth", 200)], ids=lambda m: m.kind)
-@pytest.mark.parametrize("placement", ["before", "middle", "after"])
+@pytest.mark.parametrize("placement", CHOICES["placement"])
 def test_a_matched_arm_is_the_baseline_and_a_trained_part(matched, placement):
     bare, model = tiny().state_dict(), tiny_with(matched, placement=placement)
     assert all(torch.equal(bare[name], model.state_dict()[name]) for name in bare)
@@ -73,10 +85,10 @@ def test_a_matched_arm_is_the_baseline_and_a_trained_part(matched, placement):
 def test_lora_on_the_mappers_trains_low_rank_changes_and_the_norms(rank):
     block = Block()
     model = tiny(block, mapper_lora=rank)
-    learning = {name for name, p in model.adapter.named_parameters() if p.requires_grad}
-    assert {name.split(".")[0] for name in learning} == {"norm_in", "map_in", "norm_out", "map_out"}
-    assert all("lora_" in name for name in learning if name.startswith("map_"))
-    assert all(p.requires_grad for name, p in model.named_parameters() if not name.startswith("adapter."))
+    learning = {name for name, p in model.adapters.named_parameters() if p.requires_grad}
+    assert {name.split(".")[1] for name in learning} == {"norm_in", "map_in", "norm_out", "map_out"}
+    assert all("lora_" in name for name in learning if ".map_" in name)
+    assert all(p.requires_grad for name, p in model.named_parameters() if not name.startswith("adapters."))
     plain, image = tiny(block), torch.randn(1, 2, 8, 8, 8)
     assert torch.equal(plain(image), model(image))  # LoRA starts as no change
 
@@ -85,7 +97,7 @@ def test_lora_on_the_mappers_leaves_a_block_that_learns_alone():
     block = Block()
     block.map.requires_grad_(True)
     model = tiny(block, mapper_lora=2)
-    assert all(parameter.requires_grad for parameter in model.adapter.block.parameters())
+    assert all(parameter.requires_grad for parameter in model.adapters["after"].block.parameters())
 
 
 def test_what_no_hidden_unit_takes_up_is_a_scale_and_a_shift():

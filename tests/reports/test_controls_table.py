@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pandas as pd
 
-from reports import build
+from reports import answers, build
 from reports.controls import PLACE, controls_table
 from results import summary
 from results.record import CONTROLS
 from tests.results import fake
 
-ALL = [("none", "none")] + [("smollm2", name) for name in CONTROLS if name not in ("none", "stand-in")]
+ALL = [("none", "none")] + [("smollm2", name) for name in CONTROLS if name not in ("none", "stand-in", "reference")]
+REFERENCES = [("dynunet", "reference"), ("unetr", "reference")]
 
 
 def records() -> list:
@@ -39,6 +40,22 @@ def test_arms_stand_by_backbone_in_reading_order_with_their_parameters():
     assert [row[2] for row in rows] == [f"{1000 + i:,}" for i, name in enumerate(CONTROLS) if ("smollm2", name) in ALL]
     assert {row[3] for row in rows} == {"7,890,123"} and {row[-1] for row in rows} == {"2 of 2"}
     assert table.groups[0].rows[0][5].text == "–" and all(row[5] != "–" for row in rows)
+
+
+def test_references_stand_last_in_a_group_of_their_own_and_get_no_verdict():
+    made = fake.records(2, (*REFERENCES, ("zebra", "pretrained"), ("zebra", "random"), ("none", "none")), cases=8)
+    trials, frame = summary.trial_table(made), summary.long_table(made)
+    tasks = summary.by_task(summary.case_scores(frame, trials), trials)
+    table = controls_table(made, trials, summary.by_modality(tasks))
+    assert [group.title for group in table.groups] == ["Baseline", "zebra", "Reference models"]
+    assert [row[0].text for row in table.groups[2].rows] == ["dynunet (reference)", "unetr (reference)"]
+    assert (
+        summary.arms(trials)[-2:] == list(trials["arm"].unique())[-2:] == ["dynunet (reference)", "unetr (reference)"]
+    )
+    asked = answers.ask(frame, trials, set())
+    assert set(asked.verdicts["arm"]) == {"zebra"}
+    told = asked.comparisons[asked.comparisons["control"] == "reference"]
+    assert set(told["question"]) == {"baseline"} and len(told) == 4
 
 
 def test_every_control_has_words_of_its_own():

@@ -20,9 +20,12 @@ from typing import Any
 ROOMS = (
     "tests.speed.weights",
     "tests.speed.block",
+    "tests.speed.segmenter",
     "tests.speed.statistics",
     "tests.speed.reports",
+    "tests.speed.crops",
     "tests.speed.scoring",
+    "tests.speed.window",
 )
 
 #: Runs a verdict needs at least, unless the number is exact, as a count of bytes is.

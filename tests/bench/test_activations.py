@@ -1,0 +1,101 @@
+"""Activation maps: on the preview's slice, with the energy of known tokens, and only where they are asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bench.activations import look, on_slice
+from bench.study import StudySpec
+from bench.trial import attempt
+from tests.bench.test_trial import SMALL, held_out, jobs_of
+from tests.mvl.test_segmenter import Block, tiny
+
+
+@pytest.fixture
+def study(tiny_msd, tmp_path) -> StudySpec:
+    return StudySpec(
+        backbones=("gpt2",), data=str(tiny_msd), weights={"*": "random"}, controls=("mlp",), settings=SMALL,
+        out=str(tmp_path / "run"),
+    )  # fmt: skip
+
+
+def test_every_arm_keeps_maps_on_the_previews_slice(study):
+    for job in jobs_of(study):
+        record = attempt(job, lambda entry, share: None)
+        assert not record.error
+        kept, preview = (
+            np.load(study.run / kind / f"{job.spec.key}.npz", allow_pickle=False)
+            for kind in ("activations", "previews")
+        )
+        assert kept["cases"].tolist() == sorted(held_out(job))[:2]
+        names = preview["cases"].tolist()
+        stages = {"encoder"} if job.spec.control == "none" else {"before", "block", "encoder"}
+        for number, case in enumerate(kept["cases"].tolist()):
+            image = preview[f"image_{names.index(case)}"]
+            assert {name.split("_")[0] for name in kept.files} - {"cases", "entropy", "amplification"} == stages
+            for stage in stages:
+                energy = kept[f"{stage}_{number}"]
+                assert energy.shape == image.shape and energy.dtype == np.float32
+                assert np.isfinite(energy).all() and energy.max() > energy.min() >= 0
+            assert kept[f"entropy_{number}"].shape == (2,) and (kept[f"entropy_{number}"] > 0).all()
+            assert (kept[f"entropy_{number}"] <= 1).all()
+            assert kept[f"amplification_{number}"].shape == ((1,) if job.spec.control == "random" else (0,))
+
+
+def test_none_are_kept_where_none_are_asked_for_and_no_number_changes(study):
+    (first, *_), (second, *_) = jobs_of(study), jobs_of(replace(study, activations=0, out=f"{study.out}-2"))
+    assert first.spec.digest == second.spec.digest
+    records = [attempt(job, lambda entry, share: None) for job in (first, second)]
+    assert records[0].cases == records[1].cases and records[0].curve == records[1].curve
+    assert not (study.run.parent / "run-2" / "activations").exists()
+
+
+@pytest.mark.parametrize("size", [(8, 8, 8), (13, 9, 6)])
+def test_the_map_of_a_known_token_is_its_mean_magnitude(size):
+    """An encoder whose last block gives what it is told to: every patch shows its token's energy."""
+    model = tiny().eval()
+    model.encoder[-1].forward = lambda x_BND, grid: torch.full_like(x_BND, -3.0)
+    found = look(model, np.zeros((2, *size), np.float32), (8, 8, 8), 0.5)
+    assert found.maps["encoder"].shape == size
+    np.testing.assert_allclose(found.maps["encoder"], 3.0, rtol=1e-5)
+
+
+def test_a_tokens_energy_lies_over_its_patch():
+    model = tiny(Block()).eval()
+
+    def one_token(x_BND, grid):
+        out = torch.zeros_like(x_BND)
+        out[:, 1] = 2.0  # token (0, 0, 1) of a grid of 2 x 2 x 2
+        return out
+
+    model.encoder[-1].forward = one_token
+    found = look(model, np.zeros((2, 8, 8, 8), np.float32), (8, 8, 8), 0.5)
+    expected = np.zeros((8, 8, 8))
+    expected[:4, :4, 4:] = 2.0
+    np.testing.assert_allclose(found.maps["encoder"], expected, atol=1e-6)
+    np.testing.assert_allclose(found.maps["before"], expected, atol=1e-6)
+    assert found.amplification.shape == (1,)
+
+
+def test_the_slice_is_turned_as_the_preview_turns_it():
+    """A flipped and permuted native grid: the strong corner of the map lies over the strong corner of the image."""
+    from bench.data.folder import Volume
+    from bench.data.grid import Grid, from_ras, to_ras
+    from bench.preview import Preview
+
+    ras = np.zeros((8, 6, 5), np.float32)
+    ras[5:, :2, 3] = 1.0
+    affine = np.array([[0, -1.0, 0, 0], [0, 0, 1.0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]])
+    native = np.ascontiguousarray(from_ras(ras, affine))
+    label = (native > 0).astype(np.uint8)
+    preview = Preview()
+    preview.add("a", Volume(native[None], label, affine, (1.0, 1.0, 2.0)), label)
+    for box in (((0, 5), (0, 8), (0, 6)), ((2, 5), (0, 6), (0, 3))):
+        grid = Grid(native.shape, tuple(map(tuple, affine)), box, ras.shape)
+        kept = to_ras(native[grid.inside], affine)
+        energy = on_slice(kept, grid, label)
+        np.testing.assert_array_equal(energy > 0.5, preview.arrays["reference_0"] > 0)
