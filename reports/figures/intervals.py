@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from reports.figures.look import look, names_on, panels, ranged, text, warn
 from reports.figures.scores import heat_size, name_cells
@@ -60,6 +61,7 @@ def _draw_forest(axes: Axes, rows: pd.DataFrame, names: Sequence[str], arms: Seq
         ranged(axes, [names.index(row.arm)], [row.mean], [row.low], [row.high], **one | filled)
     names_on(axes, names)
     axes.tick_params(axis="x", labelsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.grid(axis="y", visible=False)
 
 

@@ -29,6 +29,8 @@ DASHES: tuple[Any, ...] = (
     (0, (1, 2)),
     (0, (6, 2)),
 )
+#: How many letters of small print fit in an inch.
+_LETTERS_AN_INCH = 15
 _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
@@ -60,7 +62,8 @@ def wrapped(name: object, width: int = 26) -> str:
 def warn(figure: Figure, warning: str) -> None:
     """Write the warning below the figure (nothing where it is empty)."""
     if warning:
-        figure.supxlabel(text(warning), fontsize=8, color="#a32a00")
+        lines = textwrap.wrap(warning, int(_LETTERS_AN_INCH * figure.get_figwidth()))
+        figure.supxlabel(text("\n".join(lines)), fontsize=8, color="#a32a00")
 
 
 def look(number: int) -> dict[str, Any]:

@@ -143,7 +143,7 @@ def test_figures_say_it_too(tmp_path, monkeypatch):
     build.write_report(run, command=COMMAND)
     assert len(drawn) == 11
     for name, figure in drawn:
-        words = [text.get_text() for text in figure.findobj(Text)]
+        words = [" ".join(text.get_text().split()) for text in figure.findobj(Text)]
         assert any(word.startswith(BANNER) for word in words), name
         assert not [word for word in words if re.search(r"(llama3|mistral)(?!\s\(stand-in, random\))", word)], name
         assert any("(stand-in, random)" in word for word in words), name
