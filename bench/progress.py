@@ -6,12 +6,28 @@ import sys
 import time
 from collections.abc import Mapping
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 
-class TrialProgress:
+class Drawn:
+    """What holds a bar: drawn while its context lasts."""
+
+    bar: Progress
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+
+class TrialProgress(Drawn):
     """Counts trials, done or partly done. Use as a context; call update(key, share) as they go."""
 
     def __init__(self, titles: Mapping[str, str], console: Console, noun: str = "trials") -> None:
@@ -29,15 +45,6 @@ class TrialProgress:
             disable=not self.console.is_terminal,
         )
         self.task = self.bar.add_task(noun, total=self.total, note="starting")
-
-    def __enter__(self) -> TrialProgress:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
 
     def update(self, key: str, share: float) -> None:
         """share is how much of the trial is done, 1.0 once it has ended."""

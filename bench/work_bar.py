@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 
 from rich.console import Console
 from rich.progress import (
@@ -17,13 +16,13 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from bench.progress import duration
+from bench.progress import Drawn, duration
 
 #: Seconds between two plain lines; work that takes less is told of by what follows it.
 INTERVAL = 10.0
 
 
-class WorkBar:
+class WorkBar(Drawn):
     """Use as a context; call update(done, total) as work goes on. Drawn on stderr, out of the way of what is piped."""
 
     def __init__(self, title: str, unit: str = "cases", console: Console | None = None) -> None:
@@ -37,15 +36,6 @@ class WorkBar:
         self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
         self.before: tuple[int, float] | None = None
         self.told = time.monotonic()
-
-    def __enter__(self) -> WorkBar:
-        self.bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.bar.stop()
 
     def update(self, done: int, total: int) -> None:
         """What is done at the first call was done before: it says nothing about how fast the rest will be."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.data.folder import case_id
+from bench.data.layouts.declared import FILE, read_declared
 from bench.data.nifti import DataError
 from bench.data.tasks import DECATHLON, TOLERANCE
 
@@ -68,9 +68,9 @@ def names_of(reference: Path, labels: str | None, task: str | None) -> Named:
 
     task is the name in tables, else that of the folder with the dataset.json, else of the reference's folder.
     """
-    places = [folder / "dataset.json" for folder in (reference, reference.resolve().parent)]
+    places = [folder / FILE for folder in (reference, reference.resolve().parent)]
     path = next((place for place in places if place.is_file()), None)
-    body = _read(path) if path else {}
+    body = read_declared(path.parent) if path else {}
     name = task or (path.resolve().parent if path else reference.resolve()).name
     if labels is None and path is None:
         raise DataError(
@@ -115,16 +115,6 @@ def _listed(names: Iterable[str]) -> str:
     names = sorted(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        body = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read as JSON ({error})") from error
-    if not isinstance(body, dict):
-        raise DataError(f"{path}: needs a JSON object with 'labels'")
-    return body
 
 
 def _given(text: str) -> dict[int, str]:

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,28 +15,11 @@ import pandas as pd
 import psutil
 import pytest
 
-from bench import cli, plan, reporting
+from bench import plan, reporting
 from reports import pdf
 from results import leaderboard, summary
 from results.record import TrialResult
 from tests.results import fake
-
-Door = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def bench(monkeypatch, capsys, tmp_path) -> Door:
-    """`python -m bench …` within this process and in tmp_path: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return call
 
 
 @pytest.fixture

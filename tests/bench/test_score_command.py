@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 
 import nibabel as nib
@@ -12,7 +11,7 @@ import pandas as pd
 import pytest
 
 import results
-from bench import cli, plan
+from bench import plan
 from bench.data.nifti import read_nifti
 from bench.scoring.case import score_case
 from results import store, summary
@@ -20,21 +19,6 @@ from tests.conftest import write_task
 from tests.results import fake
 
 CASES = [f"tiny_{number}" for number in range(3)]
-
-
-@pytest.fixture
-def bench(monkeypatch, capsys, tmp_path):
-    """`python -m bench …` within this process and in tmp_path: exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return end.value.code or 0, out, err
-
-    return call
 
 
 @pytest.fixture
