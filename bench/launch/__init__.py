@@ -1,0 +1,27 @@
+"""The only room that imports Ray: jobs in, finished records on disk out.
+
+`session` starts and stops Ray, `resources` says how many trials fit, `jobs` runs them, `watch` listens to them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+# Set before Ray is imported: it sends usage statistics home otherwise, and prints notices over the progress bar.
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+# Tune runs each trial in a thread of its own, and glibc gives each thread its own heap and never takes it back: 50 MB
+# a trial in a process that serves many. Workers inherit this.
+os.environ.setdefault("MALLOC_ARENA_MAX", "1")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
+
+from bench.launch.jobs import OnProgress, run
+from bench.launch.session import start, stop
+
+__all__ = ["OnProgress", "run", "start", "stop"]
+
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by our records, once

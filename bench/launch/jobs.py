@@ -1,0 +1,85 @@
+"""Trials on Ray: in the Tune function where one worker trains, in a TorchTrainer begun by it where several do."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import ray
+from ray import train as ray_train
+from ray import tune
+
+from bench.launch.resources import resources, slots
+from bench.launch.watch import OnProgress, Watch
+from bench.trial import Report, TrialJob, attempt, run_trial
+
+_SECONDS_BETWEEN_REPORTS = 2.0
+
+
+def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int = 0) -> None:
+    """Run every job to its end; each leaves a record, complete or failed. Ray must be running.
+
+    One worker a trial: inside the Tune function, whose process is used again. Several: a TorchTrainer started by it.
+    """
+    by_key = {job.spec.key: job for job in jobs}
+    workers = jobs[0].workers
+    room = slots(workers)
+    concurrent = min(room, max_concurrent or room)
+    trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
+    with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
+        tuner = tune.Tuner(
+            tune.with_resources(trainable, resources(workers, room // concurrent)),
+            param_space={"key": tune.grid_search(list(by_key))},
+            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=concurrent),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[Watch(by_key, on_progress)]),
+        )
+        tuner.fit()
+
+
+def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
+    """Pass a report on at most every two seconds: each one waits for the driver, a tenth of a second and more."""
+    last = 0.0
+
+    def pass_on(entry: dict[str, Any], share: float) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_REPORTS:
+            report(entry | {"share": share})
+            last = time.monotonic()
+
+    return pass_on
+
+
+def _one_worker(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
+    attempt(jobs[config["key"]], _seldom(tune.report))
+
+
+def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    job = jobs[config["key"]]
+    gpu = bool(ray.cluster_resources().get("GPU"))
+    with tempfile.TemporaryDirectory(prefix="bench-train-") as storage:
+        TorchTrainer(
+            _rank,
+            train_loop_config={"job": job},
+            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            scaling_config=ray_train.ScalingConfig(num_workers=job.workers, use_gpu=gpu),
+            run_config=ray_train.RunConfig(
+                name=str(tune.get_context().get_trial_id()),
+                storage_path=storage,
+                callbacks=cast(Any, [TuneReportCallback()]),
+            ),
+        ).fit()
+
+
+def _rank(config: dict[str, Any]) -> None:
+    """One of several workers. All must report equally often, so what rank 0 alone does afterwards is not reported."""
+
+    def pass_on(entry: dict[str, Any], share: float) -> None:
+        if "loss" in entry:
+            ray_train.report(entry | {"share": share})
+
+    run_trial(config["job"], pass_on)
