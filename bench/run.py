@@ -8,9 +8,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from bench import plan, preflight
+from bench import driver, plan, preflight
 from bench.errors import INTERRUPTED
 from bench.progress import TrialProgress, to_stderr
+from bench.status import running_in
 from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
@@ -63,9 +64,12 @@ def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
 
     console.print("starting Ray …")
     try:
-        console.print(f"Ray dashboard: {launch.start()}")
-        names = titles(job.spec for job in todo)
-        with TrialProgress({job.spec.key: names[job.spec.digest] for job in todo}, console) as progress:
+        ray = launch.start()
+        console.print(ray.words(console.is_terminal), highlight=False, markup=False)
+        told = titles(job.spec for job in todo)
+        names = {job.spec.key: told[job.spec.digest] for job in todo}
+        progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))
+        with driver.at_work(study.run, ray.address, ray.targets), progress:
             launch.run(todo, progress.update, study.max_concurrent)
     except KeyboardInterrupt:
         console.print("stopped; complete trials are kept, the same command goes on from here")

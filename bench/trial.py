@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
-_TRAINING_SHARE = 0.85
+#: How much of a trial counts as training, of the share that is done; the rest is scoring.
+TRAINING_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("built")
     curve = train(
         engine, sampler, settings, rank, workers,
-        lambda entry, share: report(entry, _TRAINING_SHARE * share),
+        lambda entry, share: report(entry, TRAINING_SHARE * share),
     )  # fmt: skip
     steps = curve[-1]["step"]
     meter.mark("trained")
@@ -209,6 +210,6 @@ def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Repor
         volume = read_case(case.case)
         scores += score_case(prediction, volume.label, volume.spacing, labels, case.id, case.patient, tolerance)
         preview.add(case.id, volume, prediction)
-        report({"scored": done}, _TRAINING_SHARE + (1 - _TRAINING_SHARE) * done / len(held_out))
+        report({"scored": done}, TRAINING_SHARE + (1 - TRAINING_SHARE) * done / len(held_out))
     preview.write(Path(job.run) / "previews" / f"{job.spec.key}.npz")
     return scores

@@ -41,7 +41,7 @@ def write(run: Path, record: TrialResult) -> Path:
     """
     path = record_path(run, record)
     if path.exists():
-        old = _read_file(path)
+        old = read_file(path)
         if old.status is Status.COMPLETE:
             if same_content(old, record):
                 return path
@@ -61,7 +61,7 @@ def read(run: Path) -> list[TrialResult]:
     trials = Path(run) / "trials"
     records = []
     for path in sorted(trials.rglob("*.json")):
-        record = _read_file(path)
+        record = read_file(path)
         if path != trials / f"{record.spec.key}.json":
             raise RecordError(f"{path} is not in its place (expected trials/{record.spec.key}.json): move or delete it")
         records.append(record)
@@ -78,22 +78,25 @@ def failed(run: Path) -> list[TrialResult]:
     return [record for record in read(run) if record.status is Status.FAILED]
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
     """Write a file so that any reader, at any moment, finds the old bytes or the new ones, never a part.
 
-    Missing folders are made. On failure nothing is left behind, and OSError is raised.
+    Missing folders are made. On failure nothing is left behind, and OSError is raised. durable: survive a power cut,
+    which costs a wait for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -107,7 +110,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _read_file(path: Path) -> TrialResult:
+def read_file(path: Path) -> TrialResult:
+    """One record; RecordError if it is damaged."""
     try:
         return TrialResult.from_json(path.read_text(encoding="utf-8"))
     except (ValueError, AttributeError, TypeError) as error:

@@ -12,6 +12,7 @@ from ray import train as ray_train
 from ray import tune
 
 from bench.launch.resources import resources, slots
+from bench.launch.told import told
 from bench.launch.watch import OnProgress, Watch
 from bench.trial import Report, TrialJob, attempt, run_trial
 
@@ -52,7 +53,9 @@ def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
 
 
 def _one_worker(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
-    attempt(jobs[config["key"]], _seldom(tune.report))
+    job = jobs[config["key"]]
+    with told(job, _seldom(tune.report)) as trial:
+        trial.ended(attempt(job, trial.report))
 
 
 def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
@@ -82,4 +85,8 @@ def _rank(config: dict[str, Any]) -> None:
         if "loss" in entry:
             ray_train.report(entry | {"share": share})
 
-    run_trial(config["job"], pass_on)
+    if ray_train.get_context().get_world_rank() > 0:
+        run_trial(config["job"], pass_on)
+        return
+    with told(config["job"], pass_on) as trial:
+        trial.ended(run_trial(config["job"], trial.report))

@@ -209,11 +209,11 @@ def test_a_process_that_dies_after_its_record_leaves_it(study):
     error.write_text("The actor died")
     died = SimpleNamespace(config={"key": job.spec.key}, error_file=str(error))
     seen: list[tuple[str, float]] = []
-    watch = Watch({job.spec.key: job}, lambda key, share: seen.append((key, share)))
+    watch = Watch({job.spec.key: job}, lambda key, share, failed=False: seen.append((key, share)))
     watch.on_trial_error(0, [], died)
     assert store.read(study.run) == [record] and seen == [(job.spec.key, 1.0)]
     other = replace(job, spec=replace(job.spec, seed=9))
-    Watch({job.spec.key: other}, lambda key, share: None).on_trial_error(0, [], died)
+    Watch({job.spec.key: other}, lambda key, share, failed=False: None).on_trial_error(0, [], died)
     assert [r.error for r in store.failed(study.run)] == ["The actor died"]
 
 
