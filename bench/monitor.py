@@ -38,7 +38,7 @@ def default_targets() -> Path:
 
 
 def targets_of(run: Path | None) -> Path:
-    """The list of ports of the Ray on which a run is at work; Ray's latest where no run is named, or none is at work."""
+    """The list of ports of the Ray on which a run is at work; of the latest where none is named, or none is at work."""
     working = driver.working(run) if run else None
     return Path(working.targets) if working else default_targets()
 

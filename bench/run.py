@@ -70,7 +70,7 @@ def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
         names = {job.spec.key: told[job.spec.digest] for job in todo}
         progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))
         with driver.at_work(study.run, ray.address, ray.targets), progress:
-            launch.run(todo, progress.update, study.max_concurrent)
+            launch.run(todo, progress.update, study.max_concurrent, study.log)
     except KeyboardInterrupt:
         console.print("stopped; complete trials are kept, the same command goes on from here")
         return False

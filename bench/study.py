@@ -41,8 +41,8 @@ class StudySpec:
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
     preset, by group. variants are lists of values for settings of the model; each combination is an arm.
-    The last nine fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
-    the activation maps.
+    The last ten fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
+    the activation maps, log a tracker of `bench.trackers`.
     """
 
     backbones: tuple[str, ...] = ("none",)
@@ -66,6 +66,7 @@ class StudySpec:
     activations: int = 2
     offline: bool = False
     keep_models: bool = True
+    log: str = ""
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -203,7 +204,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
     "fractions": (float,),
-    **dict.fromkeys(("data", "preset", "out", "labels"), str),
+    **dict.fromkeys(("data", "preset", "out", "labels", "log"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
     **dict.fromkeys(("checkpointing", "offline", "keep_models"), bool),
     **dict.fromkeys(("weights", "variants"), dict),

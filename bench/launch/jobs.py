@@ -5,12 +5,14 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import ray
 from ray import train as ray_train
 from ray import tune
 
+from bench.launch import loggers
 from bench.launch.resources import resources, slots
 from bench.launch.told import told
 from bench.launch.watch import OnProgress, Watch
@@ -19,8 +21,8 @@ from bench.trial import Report, TrialJob, attempt, run_trial
 _SECONDS_BETWEEN_REPORTS = 2.0
 
 
-def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int = 0) -> None:
-    """Run every job to its end; each leaves a record, complete or failed. Ray must be running.
+def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int = 0, log: str = "") -> None:
+    """Run every job to its end; each leaves a record, complete or failed. Ray must be running. log: one of `trackers`.
 
     One worker a trial: inside the Tune function, whose process is used again. Several: a TorchTrainer started by it.
     """
@@ -29,14 +31,22 @@ def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int =
     room = slots(workers)
     concurrent = min(room, max_concurrent or room)
     trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
+    callbacks = [Watch(by_key, on_progress), *loggers.callbacks(log, Path(jobs[0].run))]
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources(workers, room // concurrent)),
             param_space={"key": tune.grid_search(list(by_key))},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=concurrent),
-            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[Watch(by_key, on_progress)]),
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, max_concurrent_trials=concurrent, trial_name_creator=_name_of
+            ),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=callbacks),
         )
         tuner.fit()
+
+
+def _name_of(trial: Any) -> str:
+    """How Tune and trackers name a trial; a folder is named by it too."""
+    return str(trial.config["key"]).replace("/", "_")
 
 
 def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
@@ -59,8 +69,10 @@ def _one_worker(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
 
 
 def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from bench.launch.group import NodeTorchConfig
 
     job = jobs[config["key"]]
     gpu = bool(ray.cluster_resources().get("GPU"))
@@ -68,7 +80,7 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
         TorchTrainer(
             _rank,
             train_loop_config={"job": job},
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            torch_config=NodeTorchConfig(backend="nccl" if gpu else "gloo"),
             scaling_config=ray_train.ScalingConfig(num_workers=job.workers, use_gpu=gpu),
             run_config=ray_train.RunConfig(
                 name=str(tune.get_context().get_trial_id()),

@@ -11,6 +11,7 @@ from bench.data.folder import case_id
 from bench.data.layouts.declared import FILE, read_declared
 from bench.data.nifti import DataError
 from bench.data.tasks import DECATHLON, TOLERANCE
+from results.record import is_one_part
 
 _ENDINGS = (".nii", ".nii.gz")
 #: So many names stand in a message; the others are counted.
@@ -76,6 +77,8 @@ def names_of(reference: Path, labels: str | None, task: str | None) -> Named:
         raise DataError(
             f"no dataset.json in {reference} or above it says what the label values are; give --labels 1=liver,2=tumour"
         )
+    if not is_one_part(name):
+        raise DataError(f"--task {name!r}: files are named by it; give a name without '..' and slashes")
     values = _given(labels) if labels is not None else _described(body.get("labels"), places, path)
     known = {spec.name: spec for spec in DECATHLON}.get(name.removesuffix("-binary"))
     patients = body.get("patients")
