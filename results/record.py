@@ -130,7 +130,7 @@ class TrialSpec:
 
 def is_one_part(name: str) -> bool:
     """Whether a name is one part of a path. Those of tasks and backbones must be: files are named by them."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    return name not in ("", ".", "..") and not set(name) & set("/\0")
 
 
 def arm_label(backbone: str, control: str) -> str:

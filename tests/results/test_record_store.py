@@ -116,7 +116,7 @@ def test_a_copy_elsewhere_is_refused(tmp_path, record):
 
 
 HOSTILE = st.one_of(
-    st.sampled_from(["..", ".", "", "/etc/out", "../../out", "a/../../..", "..\\out", "a\0b"]),
+    st.sampled_from(["..", ".", "", "/etc/out", "../../out", "a/../../..", "a\0b"]),
     st.lists(st.sampled_from(["..", "a", "", "."]), min_size=2).map("/".join),
     st.text(),
 )
