@@ -59,6 +59,8 @@ class EventFile:
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self.folder.mkdir(parents=True, exist_ok=True)
-        file = EventsWriter(str(self.folder / "events"), f".{os.getpid()}")
+        file = EventsWriter(
+            str(self.folder / "events"), f".{os.getpid()}.{time.time_ns()}"
+        )  # two may begin in one second
         file.write_event(Event(wall_time=time.time(), step=step, session_log=SessionLog(status=SessionLog.START)))
         return file

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -132,12 +132,10 @@ def read(run: Path) -> dict[str, Live]:
     return found
 
 
-def _checked(body: dict[str, Any]) -> Live:
-    kinds = get_type_hints(Live)
-    for item in fields(Live):
-        kind = kinds[item.name]
-        allowed = get_args(kind) or (kind,)
-        value = body.get(item.name, item.default)
+def _checked(body: Any) -> Live:
+    state, kinds = Live(**body), get_type_hints(Live)
+    for name, value in vars(state).items():
+        allowed = get_args(kinds[name]) or (kinds[name],)
         if not isinstance(value, (*allowed, int) if float in allowed else allowed):
-            raise ValueError(f"{item.name} is {value!r}")
-    return Live(**body)
+            raise ValueError(f"{name} is {value!r}")
+    return state

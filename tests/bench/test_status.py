@@ -101,7 +101,8 @@ def test_records_are_read_once(run, monkeypatch):
     monkeypatch.setattr(store, "read_file", lambda path: read.append(path) or whole(path))
     assert len(records.read()) == len(records.read()) == 2 and len(read) == 2
     store.write(folder, fake.complete(specs[1], fake.task(), (fake.score("p0_a"),)))
-    assert records.read()[specs[1].digest].complete and len(read) == 3
+    read.clear()  # the store looks at the old record as well
+    assert records.read()[specs[1].digest].complete and len(read) == 1
 
 
 def test_watching_goes_on_while_a_command_is_at_work_and_then_ends(run, worker, bench):
