@@ -82,7 +82,7 @@ def test_a_plan_of_hostile_data_stays_in_its_folder(ground, labels, words):
 
 def test_a_trial_and_a_report_of_hostile_data_stay_in_their_folder(tmp_path, make_task, monkeypatch):
     root = tmp_path / "a" / "b" / "c"
-    folder = make_task(root / "data", name="..Task $(touch out) é", labels=("../../out", "/tmp/../out"))
+    folder = make_task(root / "data", name="-Task .. $(touch out) é", labels=("../../out", "/tmp/../out"))
     rewrite(folder, patients={"tiny_0": "../../p", "tiny_1": "/p"}, name="../../../out", modality={"0": "../CT"})
     monkeypatch.chdir(root)
     before = files(tmp_path)
