@@ -30,7 +30,7 @@ class NodeTorchConfig(TorchConfig):
 
 
 class _NodeBackend(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: Any) -> None:
         timeout = timedelta(seconds=backend_config.timeout_s)
         size = len(worker_group)
         address = worker_group.execute_single(0, _open_store, size, timeout)

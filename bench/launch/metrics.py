@@ -32,7 +32,7 @@ class Gauges:
         self._set("bench_training_dice", state.dice)
         self._set("bench_samples_per_second", state.samples_per_second)
         self._set("bench_epoch", state.epoch)
-        if self.step or state.samples_per_second:
+        if self.step or state.epoch == 1:  # else it was taken up again: what it did before was counted then
             _counter("bench_samples").inc((state.step - self.step) * self.batch, self.tags)
         self.step = state.step
 

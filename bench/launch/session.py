@@ -6,6 +6,7 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
@@ -41,7 +42,7 @@ def start(cpus: int | None = None) -> Dashboard:
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
     token.ensure()
-    context = ray.init(
+    context: Any = ray.init(
         num_cpus=cpus or os.cpu_count(),
         include_dashboard=True,
         dashboard_host="127.0.0.1",
