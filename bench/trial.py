@@ -105,10 +105,12 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     sampler = CropSampler(training, config.image, spec.seed, settings.foreground, settings.flips, settings.augment)
     engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
     meter.mark("built")
-    curve = train(
-        engine, sampler, settings, rank, workers,
-        lambda entry, share: report(entry, TRAINING_SHARE * share),
-    )  # fmt: skip
+
+    def epoch_ended(entry: dict[str, Any], share: float) -> None:
+        meter.epoch_ended()
+        report(entry, TRAINING_SHARE * share)
+
+    curve = train(engine, sampler, settings, rank, workers, epoch_ended)
     steps = curve[-1]["step"]
     meter.mark("trained")
     if rank > 0:
@@ -123,6 +125,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "train_seconds": meter.between("built", "trained"),
         "score_seconds": meter.between("trained", "scored"),
         "seconds_a_step": round(meter.between("built", "trained") / steps, 5),
+        "epoch_seconds": meter.epoch_seconds("built", len(curve)),
         "peak_memory_bytes": meter.peak_bytes(),
         "peak_memory_scope": meter.scope,
     }
