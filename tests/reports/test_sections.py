@@ -193,7 +193,7 @@ def test_curves_are_a_mean_and_a_band_over_trials():
 
 def test_samples_a_second_are_of_each_epoch_that_was_measured_whole():
     points = tuple({"step": step, "loss": 1.0, "dice": None} for step in (10, 20, 30))
-    (one,) = fake.records(1, ("none",))
+    one = fake.records(1, fake.REAL_ARMS)[0]
     one = replace(one, curve=points, spec=replace(one.spec, train={"batch": 4}))
     cost = one.cost | {"epoch_seconds": [None, 5.0, 10.0]}  # taken up again in the first
     trials = summary.trial_table([one])
