@@ -40,7 +40,7 @@ def default_targets() -> Path:
 def targets_of(run: Path | None) -> Path:
     """The list of ports of the Ray on which a run is at work; of the latest where none is named, or none is at work."""
     working = driver.working(run) if run else None
-    return Path(working.targets) if working else default_targets()
+    return Path(working.targets) if working and working.targets else default_targets()
 
 
 def write(to: Path, targets: Path) -> list[Path]:

@@ -17,9 +17,6 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # a trial in a process that serves many. Workers inherit this.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
-# Without this Ray takes the address of the first network card, even where it is told 127.0.0.1, and every port of it
-# listens on all addresses. The name is of other systems, for which Ray made it; on Linux it does nothing else.
-os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 from bench.launch.jobs import OnProgress, run

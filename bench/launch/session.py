@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
-from ray._private.ray_constants import PROMETHEUS_SERVICE_DISCOVERY_FILE
+from ray._private import ray_constants
 
 from backbones.weights import cache_dir
 from bench.launch import token
@@ -37,26 +39,43 @@ class Dashboard:
 
 
 def start(cpus: int | None = None) -> Dashboard:
-    """Start Ray on this machine, listening on 127.0.0.1 alone (see `bench.launch`)."""
+    """Start Ray on this machine, listening on 127.0.0.1 alone."""
     os.environ["BENCH_CACHE"] = str(cache_dir().resolve())  # workers inherit it, and stand in another folder
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
     token.ensure()
-    context: Any = ray.init(
-        num_cpus=cpus or os.cpu_count(),
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
-    targets = Path(context.address_info["session_dir"]) / PROMETHEUS_SERVICE_DISCOVERY_FILE
+    with _on_this_machine_alone():
+        context: Any = ray.init(
+            num_cpus=cpus or os.cpu_count(),
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    targets = Path(context.address_info["session_dir"]) / ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE
     return Dashboard(f"http://{context.dashboard_url}", token.read(), str(targets))
 
 
 def stop() -> None:
     """End every process that start() began."""
     ray.shutdown()
+
+
+@contextlib.contextmanager
+def _on_this_machine_alone() -> Iterator[None]:
+    """Let Ray's node have the address 127.0.0.1 where it is told so.
+
+    Otherwise Ray puts the address of the first network card in its place, and its ports, that of the metrics among
+    them, listen on all addresses. The switch is private to Ray: hence the tight version range, and a test of sockets.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _loopback() -> str:

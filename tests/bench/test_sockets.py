@@ -40,7 +40,7 @@ def test_a_run_listens_on_this_machine_alone(tiny_msd, tmp_path, workers):
         time.sleep(3)  # the agents come up while trials run already
         commands = [" ".join(one.cmdline()) for one in process.children(recursive=True)]
         sockets = listening(process)
-    for part in PARTS:
+    for part in (*PARTS, *["TrainWorker"] * (workers == "2")):
         assert any(part in text for text in commands), (part, commands)
     assert len(sockets) >= 8
     elsewhere = [one for one in sockets if not loopback(one[0])]
