@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.alive import Heart, Owner
-from bench.live import FOLDER
+from bench.live import FOLDER, tidy
 from results import store
 
 FILE = f"{FOLDER}/driver.json"
@@ -48,6 +48,7 @@ def at_work(run: Path, dashboard: str, targets: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
+        tidy(run)
 
 
 def working(run: Path) -> Driver | None:

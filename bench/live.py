@@ -122,6 +122,13 @@ def forget(run: Path, key: str) -> None:
         path_of(run, key).unlink(missing_ok=True)
 
 
+def tidy(run: Path) -> None:
+    """Take the folders away that no trial has a file in any more."""
+    for folder in sorted((run / FOLDER).rglob("*/"), reverse=True):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
 def read(run: Path) -> dict[str, Live]:
     """Trial key → what it last told, of every file that is there, left behind or not; a damaged one counts as none."""
     folder = run / FOLDER

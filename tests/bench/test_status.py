@@ -131,6 +131,16 @@ def test_watching_goes_on_while_a_command_is_at_work_and_then_ends(run, worker, 
     assert lines[-1] == "2 of 5 trials complete, 1 failed"
 
 
+def test_nothing_is_left_of_a_run_that_ended_but_what_was_interrupted(run, worker):
+    folder, specs = run
+    with driver.at_work(folder, "", ""):
+        for spec in specs[2:4]:
+            tell(folder, spec, worker.pid)
+        live.forget(folder, specs[2].key)
+    left = {path.name for path in (folder / "live").rglob("*")}
+    assert left == {"Task01_Fake", specs[3].arm, live.path_of(folder, specs[3].key).name}
+
+
 def test_a_driver_that_was_killed_works_no_more(run):
     folder, _ = run
     script = (
