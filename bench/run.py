@@ -18,6 +18,8 @@ from results import store
 from results.arms import arm_key, arm_names, titles
 from results.record import Status, digest_of
 
+#: How often Ray is started by one command, where its own processes die.
+_STARTS = 3
 #: In the report's folder: of which records it was made.
 _MADE_FROM = ".made_from"
 
@@ -70,24 +72,36 @@ def _launch(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console
     """Run the trials on Ray; 0, or the exit code of what ended it. What is complete by then is kept."""
     from bench import launch
 
-    console.print("starting Ray …")
-    try:
-        console.print(f"Ray dashboard: {launch.start()}")
-        stop.listen()
-        names = titles(job.spec for job in todo)
-        with TrialProgress({job.spec.key: names[job.spec.digest] for job in todo}, console) as progress:
-            stop.trials(True)
-            launch.run(todo, progress.update, study.max_concurrent, stop)
-    except KeyboardInterrupt:
-        console.print("stopped; complete trials are kept, the same command goes on from here")
-        return INTERRUPTED
-    except Terminated:
-        console.print("stopped by SIGTERM; trials that ran have a checkpoint, the same command goes on from here")
-        return TERMINATED
-    finally:
-        stop.trials(False)
-        launch.stop()
+    for _ in range(_STARTS):
+        try:
+            _run_on_ray(todo, study, stop, console)
+            return 0
+        except launch.RayGone as error:
+            console.print(f"{error}; trials that ran go on from their checkpoints")
+        except KeyboardInterrupt:
+            console.print("stopped; complete trials are kept, the same command goes on from here")
+            return INTERRUPTED
+        except Terminated:
+            console.print("stopped by SIGTERM; trials that ran have a checkpoint, the same command goes on from here")
+            return TERMINATED
+        finally:
+            stop.trials(False)
+            launch.stop()
+        ended = store.completed(study.run) | store.diverged(study.run)
+        todo = [job for job in todo if job.spec.digest not in ended]
     return 0
+
+
+def _run_on_ray(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> None:
+    from bench import launch
+
+    console.print("starting Ray …")
+    console.print(f"Ray dashboard: {launch.start()}")
+    stop.listen()
+    names = titles(job.spec for job in todo)
+    with TrialProgress({job.spec.key: names[job.spec.digest] for job in todo}, console) as progress:
+        stop.trials(True)
+        launch.run(todo, progress.update, study.max_concurrent, stop)
 
 
 def write_outputs(run: Path, profile: str = "paper") -> Path:

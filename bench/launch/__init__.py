@@ -21,7 +21,8 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 from bench.launch.jobs import OnProgress, run
 from bench.launch.session import start, stop
+from bench.launch.watch import RayGone
 
-__all__ = ["OnProgress", "run", "start", "stop"]
+__all__ = ["OnProgress", "RayGone", "run", "start", "stop"]
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by our records, once

@@ -27,6 +27,11 @@ def start(cpus: int | None = None) -> str:
     return f"http://{context.dashboard_url}"
 
 
+def is_up() -> bool:
+    """Whether any machine is left in Ray: its raylet may have been killed, and nothing would ever run then."""
+    return any(node["Alive"] for node in ray.nodes())
+
+
 def stop() -> None:
     """End every process that start() began."""
     ray.shutdown()

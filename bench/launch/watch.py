@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from bench.launch.session import is_up
 from bench.stopping import Stop, Terminated
 from bench.trial import TrialJob, record_failure
 from results import store
 
 #: Called with a trial's key and the share of it that is done; 1.0 once it has ended.
 OnProgress = Callable[[str, float], None]
+
+
+_SECONDS_BETWEEN_LOOKS = 5.0
+
+
+class RayGone(RuntimeError):
+    """Ray itself died: no trial can run before it is started again."""
 
 
 class Watch(tune.Callback):
@@ -26,6 +35,7 @@ class Watch(tune.Callback):
         self.jobs, self.on_progress, self.stop = jobs, on_progress, stop
         self.unborn: list[TrialJob] = []
         self._awaited: set[str] | None = None
+        self._looked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project never makes: a progress bar has no place there."""
@@ -35,7 +45,13 @@ class Watch(tune.Callback):
         self.on_progress(trial.config["key"], min(0.99, float(result.get("share", 0.0))))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """After a stop was asked for: Terminated once the trials that ran then have ended, or their time is up."""
+        """RayGone where no machine is left. Terminated after a stop was asked for, once the trials that ran then have
+        ended or their time is up.
+        """
+        if time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
+            self._looked = time.monotonic()
+            if not is_up():
+                raise RayGone("Ray has no machine left")
         if not (self.stop and self.stop.asked):
             return
         running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}
