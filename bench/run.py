@@ -60,6 +60,7 @@ def _run_missing(
     if store.read(run) and (todo or not _is_current(page, run)):
         console.print("writing the report …")
         page = write_outputs(run)
+    _say_notices(run, todo, console)
     missing = _say_end(run, page, jobs, study.command, console)
     return ended or int(bool(missing))
 
@@ -123,6 +124,16 @@ def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[s
     )
     for notice in (*left_out, *dict.fromkeys(job.info.notice for job in jobs if job.info.notice)):
         console.print(notice, style="yellow", highlight=False, markup=False)
+
+
+def _say_notices(run: Path, ran: list[TrialJob], console: Console) -> None:
+    """What the workers had to tell of trials that were run now, such as a checkpoint that could not be written."""
+    names = titles(job.spec for job in ran)
+    for record in store.read(run) if ran else ():
+        if record.spec.digest in names:
+            for notice in record.provenance.get("notices", ()):
+                line = f"{names[record.spec.digest]}: {notice}"
+                console.print(line, style="yellow", highlight=False, markup=False)
 
 
 def _say_end(run: Path, page: Path, jobs: list[TrialJob], command: str, console: Console) -> int:

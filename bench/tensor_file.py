@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -20,8 +22,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         save_file({name: _plain(tensor) for name, tensor in tensors.items()}, draft, dict(metadata))
-        with draft.open("rb") as file:
+        with draft.open("r+b") as file:
+            _put_in_order(file)
             os.fsync(file.fileno())
+            file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         os.replace(draft, path)
     except SafetensorError as error:  # it tells an error of the system in words alone
@@ -29,6 +33,18 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     finally:
         draft.unlink(missing_ok=True)
     return sha256
+
+
+def _put_in_order(file: BinaryIO) -> None:
+    """The library writes metadata in an order that differs from time to time; a file is to be known by its hash."""
+    size = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(size))
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    assert len(text) <= size, "the same entries are as long in any order"
+    file.seek(8)
+    file.write(text.ljust(size))
+    file.flush()
 
 
 def sha256_of(path: Path) -> str:

@@ -24,7 +24,7 @@ import psutil
 
 from results import store
 from results.record import Status
-from tests.bench.fault_room import lasting, left_behind, model_bytes
+from tests.bench.fault_room import lasting, left_behind, models
 from tests.conftest import write_task
 
 REPOSITORY = Path(__file__).parents[1]
@@ -120,7 +120,7 @@ class Soak:
             "kills_left": self.left,
             "records_missing_or_other": other,
             "records_too_many": sorted(ours.keys() - theirs.keys()),
-            "models_other": model_bytes(run) != model_bytes(quiet),
+            "models_other": models(run) != models(quiet),
             "left_behind": [str(path) for path in left_behind(run)],
             "processes": [process.pid for process in alive],
         }

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from bench.data.crops import CropSampler
+from bench.tensor_file import sha256_of
 from bench.trial import TrialJob, attempt
 from results.record import TrialResult
 
@@ -31,8 +32,9 @@ def lasting(record: TrialResult) -> dict[str, Any]:
     return body
 
 
-def model_bytes(run: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(run)): path.read_bytes() for path in (run / "models").rglob("*.safetensors")}
+def models(run: Path) -> dict[str, str]:
+    """The hash of every trained model of a run, by its path."""
+    return {str(path.relative_to(run)): sha256_of(path) for path in (run / "models").rglob("*.safetensors")}
 
 
 @contextmanager

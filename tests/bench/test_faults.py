@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from bench import tensor_file
+from bench import stopping, tensor_file
 from bench.interval import Interval
 from bench.stopping import FILE, Stopped
 from bench.study import StudyError, StudySpec
 from bench.trial import TrialJob, attempt
 from results import store
 from results.record import Status
-from tests.bench.fault_room import kill_at, lasting, left_behind, model_bytes, quiet, raised_at
+from tests.bench.fault_room import kill_at, lasting, left_behind, models, quiet, raised_at
 from tests.bench.test_trial import jobs_of
 
 STEPS = 7
@@ -41,7 +41,7 @@ def study_of(data: Path, out: Path, arm: str = "cosine", every: str = "2 steps",
 
 
 @pytest.fixture(scope="module")
-def quiet_runs(tiny_msd, tmp_path_factory) -> dict[str, tuple[dict, dict[str, bytes]]]:
+def quiet_runs(tiny_msd, tmp_path_factory) -> dict[str, tuple[dict, dict[str, str]]]:
     """Of each arm: the record and the model of a trial that nobody interrupted, and that kept nothing."""
     found = {}
     for arm in ARMS:
@@ -49,7 +49,7 @@ def quiet_runs(tiny_msd, tmp_path_factory) -> dict[str, tuple[dict, dict[str, by
         (job,) = jobs_of(study_of(tiny_msd, out, arm, "never"))
         record = attempt(job, quiet)
         assert record.status is Status.COMPLETE, record.error
-        found[arm] = lasting(record), model_bytes(out)
+        found[arm] = lasting(record), models(out)
     return found
 
 
@@ -59,16 +59,16 @@ def job(tiny_msd, tmp_path) -> TrialJob:
     return one
 
 
-def assert_ends_as(job: TrialJob, expected: tuple[dict, dict[str, bytes]]) -> None:
+def assert_ends_as(job: TrialJob, expected: tuple[dict, dict[str, str]]) -> None:
     record = attempt(job, quiet)
     assert record.status is Status.COMPLETE, record.error
     assert lasting(record) == expected[0]
-    assert model_bytes(Path(job.run)) == expected[1]
+    assert models(Path(job.run)) == expected[1]
     assert store.read(Path(job.run)) == [record] and not left_behind(Path(job.run))
 
 
-@settings(max_examples=12)
-@given(st.sampled_from(list(ARMS)), st.integers(1, 3), st.lists(st.integers(1, STEPS), min_size=1, max_size=3))
+@settings(max_examples=8)
+@given(st.sampled_from(list(ARMS)), st.integers(1, 3), st.lists(st.integers(1, STEPS), min_size=1, max_size=2))
 def test_a_trial_killed_at_any_steps_ends_with_the_record_of_one_that_was_not(tiny_msd, quiet_runs, arm, every, kills):
     with tempfile.TemporaryDirectory() as folder:
         (job,) = jobs_of(study_of(tiny_msd, Path(folder) / "run", arm, f"{every} steps"))
@@ -106,8 +106,7 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("part", ["shared", "rank-0"])
+@pytest.mark.parametrize(("damage", "part"), [*((name, "rank-0") for name in DAMAGE), ("a flipped bit", "shared")])
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_it_is_used(job, quiet_runs, damage, part):
     kill_at(job, 6)
     (path,) = checkpoints(job)[-1].glob(f"{part}.*")
@@ -139,17 +138,17 @@ def test_a_checkpoint_of_another_setup_is_told_and_not_taken_up(job, quiet_runs)
     assert not left_behind(Path(job.run))
 
 
-@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 2])
 def test_every_zero_stage_is_taken_up_bit_for_bit(tiny_msd, tmp_path, stage):
-    models = []
+    ended = []
     for name in "ab":
         (job,) = jobs_of(study_of(tiny_msd, tmp_path / name, zero_stage=stage))
         if name == "b":
             kill_at(job, 6)
         record = attempt(job, quiet)
         assert record.status is Status.COMPLETE, record.error
-        models.append((lasting(record), model_bytes(tmp_path / name)))
-    assert models[0] == models[1]
+        ended.append((lasting(record), models(tmp_path / name)))
+    assert ended[0] == ended[1]
 
 
 def test_a_frozen_block_is_in_no_checkpoint(tiny_msd, tmp_path):
@@ -177,7 +176,8 @@ def test_by_time_a_checkpoint_is_made_once_it_is_up(tiny_msd, tmp_path, quiet_ru
     assert_ends_as(job, quiet_runs["cosine"])
 
 
-def test_a_budget_of_wall_time_counts_what_was_spent(tiny_msd, tmp_path):
+def test_a_budget_of_wall_time_counts_what_was_spent(tiny_msd, tmp_path, monkeypatch):
+    monkeypatch.setattr(stopping, "_SECONDS", 0.0)
     study = study_of(tiny_msd, tmp_path / "run")
     timed = {**study.settings, "train": {"budget": "2s", "epochs": 4}}
     (job,) = jobs_of(replace(study, settings=timed, checkpoint_every="1 steps"))
@@ -201,7 +201,8 @@ def test_a_budget_of_wall_time_counts_what_was_spent(tiny_msd, tmp_path):
     assert len(record.curve) <= 4 and record.curve[-1]["step"] == record.cost["steps"]
 
 
-def test_asked_to_stop_a_trial_keeps_a_checkpoint_and_has_no_record(job, quiet_runs):
+def test_asked_to_stop_a_trial_keeps_a_checkpoint_and_has_no_record(job, quiet_runs, monkeypatch):
+    monkeypatch.setattr(stopping, "_SECONDS", 0.0)
     run = Path(job.run)
     run.mkdir(parents=True)
 

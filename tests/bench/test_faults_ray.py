@@ -15,7 +15,7 @@ import pytest
 
 from results import store
 from results.record import Status, TrialResult
-from tests.bench.fault_room import lasting, left_behind, model_bytes
+from tests.bench.fault_room import lasting, left_behind, models
 from tests.soak import soak
 
 REPOSITORY = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def quiet(tiny_msd, tmp_path_factory) -> Run:
 
 def assert_as_quiet(run: Run, quiet: Run) -> None:
     assert list(map(lasting, run.records())) == list(map(lasting, quiet.records()))
-    assert model_bytes(run.folder) == model_bytes(quiet.folder)
+    assert models(run.folder) == models(quiet.folder)
     assert not left_behind(run.folder)
 
 
