@@ -18,8 +18,6 @@ from results import store
 from results.arms import arm_key, arm_names, titles
 from results.record import Status, digest_of
 
-#: How often Ray is started by one command, where its own processes die.
-_STARTS = 3
 #: In the report's folder: of which records it was made.
 _MADE_FROM = ".made_from"
 
@@ -73,23 +71,21 @@ def _launch(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console
     """Run the trials on Ray; 0, or the exit code of what ended it. What is complete by then is kept."""
     from bench import launch
 
-    for _ in range(_STARTS):
-        try:
-            _run_on_ray(todo, study, stop, console)
-            return 0
-        except launch.RayGone as error:
-            console.print(f"{error}; trials that ran go on from their checkpoints")
-        except KeyboardInterrupt:
-            console.print("stopped; complete trials are kept, the same command goes on from here")
-            return INTERRUPTED
-        except Terminated:
-            console.print("stopped by SIGTERM; trials that ran have a checkpoint, the same command goes on from here")
-            return TERMINATED
-        finally:
-            stop.trials(False)
-            launch.stop()
-        ended = store.completed(study.run) | store.diverged(study.run)
-        todo = [job for job in todo if job.spec.digest not in ended]
+    try:
+        _run_on_ray(todo, study, stop, console)
+    except KeyboardInterrupt:
+        console.print("stopped; complete trials are kept, the same command goes on from here")
+        return INTERRUPTED
+    except Terminated:
+        console.print("stopped by SIGTERM; trials that ran have a checkpoint, the same command goes on from here")
+        return TERMINATED
+    except launch.RayGone as error:
+        console.print(f"{error}; the command begins again, and its trials go on from their checkpoints")
+        launch.begin_anew()
+        console.print("that was too often; the same command goes on from here")
+    finally:
+        stop.trials(False)
+        launch.stop()
     return 0
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,6 @@ from results import store
 
 #: Called with a trial's key and the share of it that is done; 1.0 once it has ended.
 OnProgress = Callable[[str, float], None]
-
-
-_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 class RayGone(RuntimeError):
@@ -35,7 +31,6 @@ class Watch(tune.Callback):
         self.jobs, self.on_progress, self.stop = jobs, on_progress, stop
         self.unborn: list[TrialJob] = []
         self._awaited: set[str] | None = None
-        self._looked = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project never makes: a progress bar has no place there."""
@@ -45,13 +40,11 @@ class Watch(tune.Callback):
         self.on_progress(trial.config["key"], min(0.99, float(result.get("share", 0.0))))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """RayGone where no machine is left. Terminated after a stop was asked for, once the trials that ran then have
+        """RayGone where Ray itself died. Terminated after a stop was asked for, once the trials that ran then have
         ended or their time is up.
         """
-        if time.monotonic() - self._looked >= _SECONDS_BETWEEN_LOOKS:
-            self._looked = time.monotonic()
-            if not is_up():
-                raise RayGone("Ray has no machine left")
+        if not is_up():
+            raise RayGone("Ray's raylet died")
         if not (self.stop and self.stop.asked):
             return
         running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}

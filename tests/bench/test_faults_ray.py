@@ -141,9 +141,10 @@ def test_the_raylet_is_killed_and_the_same_command_finishes(run, quiet):
     (raylet,) = run.processes(started.pid, "raylet")
     raylet.kill()
     out, err = started.communicate(timeout=LIMIT)
-    print(started.returncode, out, err)
-    run.finish()
+    assert started.returncode == 0 and "Ray's raylet died" in out and "2 of 2 trials complete" in out, out + err
+    assert run.all_gone()
     assert_as_quiet(run, quiet)
+    assert any(record.provenance["taken_up"] for record in run.records())
 
 
 @pytest.mark.slow
