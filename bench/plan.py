@@ -67,6 +67,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
         activations=study.activations,
         command=study.command,
         keep_model=study.keep_models,
+        checkpoint_every=study.checkpoint_every,
     )
 
 

@@ -29,6 +29,7 @@ def show_plan(study: StudySpec, console: Console) -> None:
     ground = preflight.check(study, to_stderr)
     jobs = plan.expand(study, ground)
     done = store.completed(study.run) if study.run.exists() else set()
+    wild = store.diverged(study.run) if study.run.exists() and not study.retry_diverged else set()
     table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "budget", "complete")
     groups: dict[tuple[str, str], list[plan.TrialJob]] = {}
     names = arm_names(job.spec for job in jobs)
@@ -44,10 +45,12 @@ def show_plan(study: StudySpec, console: Console) -> None:
             task, arm, spec.weights.label, cases, size, budget.words(spec.train), f"{complete} of {len(members)}"
         )
     console.print(table)
-    left = sum(job.spec.digest not in done for job in jobs)
+    complete = sum(job.spec.digest in done for job in jobs)
+    lost = sum(job.spec.digest in wild for job in jobs)
     for notice in ground.notices:
         console.print(notice, style="yellow", highlight=False, markup=False)
-    console.print(f"{len(jobs)} trials, {len(jobs) - left} complete, {left} to run; run folder: {study.run}")
+    counts = f"{complete} complete, " + (f"{lost} diverged, " if lost else "")
+    console.print(f"{len(jobs)} trials, {counts}{len(jobs) - complete - lost} to run; run folder: {study.run}")
 
 
 def _span(values: Iterable[int]) -> str:

@@ -23,8 +23,13 @@ class RecordError(ValueError):
 
 
 def record_path(run: Path, record: TrialResult) -> Path:
-    """Where a record belongs; a key holds no name that leads out of its folder."""
-    return Path(run) / "trials" / f"{record.spec.key}.json"
+    """Where a record belongs."""
+    return key_path(Path(run) / "trials", record.spec.key, ".json")
+
+
+def key_path(folder: Path, key: str, ending: str = "") -> Path:
+    """Where a trial's file or folder belongs; a key holds no name that leads out of its folder (see `TrialSpec`)."""
+    return folder / f"{key}{ending}"
 
 
 def write(run: Path, record: TrialResult) -> Path:
@@ -68,8 +73,13 @@ def completed(run: Path) -> set[str]:
 
 
 def failed(run: Path) -> list[TrialResult]:
-    """The records of trials that failed, with their errors, sorted by path."""
-    return [record for record in read(run) if record.status is Status.FAILED]
+    """The records of trials that failed or diverged, with their errors, sorted by path."""
+    return [record for record in read(run) if record.status is not Status.COMPLETE]
+
+
+def diverged(run: Path) -> set[str]:
+    """Digests of the trials whose loss ceased to be a number: the same settings would end there again."""
+    return {record.spec.digest for record in read(run) if record.status is Status.DIVERGED}
 
 
 def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
@@ -87,13 +97,16 @@ def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that failed does not tell where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
     if durable:
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the system lets a folder be opened."""
     if os.name != "posix":
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,11 @@ from backbones.weights import cache_dir
 from bench.launch import token
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
+
+#: How often the command begun anew, in its environment, and how often it may.
+_RESTARTS, _MOST_RESTARTS = "BENCH_RESTARTS", 10
+#: What start() began on this machine.
+_raylets: list[psutil.Process] = []
 
 
 @dataclass(frozen=True)
@@ -54,12 +60,36 @@ def start(cpus: int | None = None) -> Dashboard:
             logging_level=logging.ERROR,
             object_store_memory=_OBJECT_STORE_BYTES,
         )
+    _raylets[:] = [child for child in psutil.Process().children() if child.name() == "raylet"]
     targets = Path(context.address_info["session_dir"]) / ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE
     return Dashboard(f"http://{context.dashboard_url}", token.read(), str(targets))
 
 
+def is_up() -> bool:
+    """Whether the raylet that start() began lives: without it nothing runs, and Ray soon ends our process."""
+    try:
+        return all(raylet.status() != psutil.STATUS_ZOMBIE for raylet in _raylets)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def begin_anew() -> None:
+    """Kill what start() began and run this process's own command again in its place; returns if too often done.
+
+    Ray cannot be shut down without its raylet: it ends the whole process as it tries.
+    """
+    done = int(os.environ.get(_RESTARTS, 0))
+    if done >= _MOST_RESTARTS:
+        return
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    sys.stdout.flush()
+    os.execve(sys.executable, sys.orig_argv, os.environ | {_RESTARTS: str(done + 1)})
+
+
 def stop() -> None:
     """End every process that start() began."""
+    _raylets.clear()
     ray.shutdown()
 
 
