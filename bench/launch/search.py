@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 from bench.launch.resources import resources, slots
 from bench.launch.watch import error_of
 from bench.tuning.sample import attempt
-from bench.tuning.samples import OnSample, Rung, Sample, State
+from bench.tuning.samples import OnSample, Sample, State
 from bench.tuning.search import ETA, Search, Wish
 from bench.tuning.space import Space
 
@@ -48,7 +48,7 @@ def run_search(
                 reuse_actors=True,
                 max_concurrent_trials=concurrent,
                 num_samples=1 if chosen else len(todo),
-                scheduler=_asha(len(search.shares), before) if wish.method == "asha" else None,
+                scheduler=_asha(search.shares, before) if wish.method == "asha" else None,
                 search_alg=None if chosen else _optuna(search, before),
             ),
             run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Listener(todo, on_sample)]),
@@ -83,11 +83,10 @@ def _resource(shares: Sequence[float], share: float) -> int:
     return int(ETA ** (sum(share >= rung - 1e-9 for rung in shares) - 1))
 
 
-def _asha(rungs: int, before: Sequence[Sample]) -> ASHAScheduler:
+def _asha(shares: Sequence[float], before: Sequence[Sample]) -> ASHAScheduler:
     """Successive halving that knows the samples that ended before, as if they had run now."""
-    asha = ASHAScheduler("resource", "dice", "max", max_t=ETA ** (rungs - 1), reduction_factor=ETA)
+    asha = ASHAScheduler("resource", "dice", "max", max_t=_resource(shares, 1.0), reduction_factor=ETA)
     controller = cast(Any, None)  # ASHA never looks at it
-    shares = [ETA**-power for power in reversed(range(rungs))]
     for sample in before:
         trial = cast(Any, SimpleNamespace(trial_id=f"before-{sample.number}"))
         asha.on_trial_add(controller, trial)
@@ -131,9 +130,7 @@ class _Listener(tune.Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        if trial.trial_id in self.samples:
-            sample = replace(self.samples[trial.trial_id], rungs=())  # begun anew in another process
-        elif "number" in trial.config:
+        if "number" in trial.config:
             sample = self.todo.pop(trial.config["number"])
         else:  # Optuna's takes the first number that is free
             sample = replace(self.todo.pop(min(self.todo)), values=dict(trial.config))
@@ -141,19 +138,10 @@ class _Listener(tune.Callback):
         self._now(trial, sample, 0.0)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        sample = self.samples[trial.trial_id]
-        if told := result.get("rung"):
-            sample = replace(sample, rungs=(*sample.rungs, Rung(**told)))
-        if "state" in result:
-            sample = replace(sample, state=State(result["state"]), error=result["error"])
-        self._now(trial, sample, min(0.99, float(result["share"])))
+        self._now(trial, self.samples[trial.trial_id].told(result), min(0.99, float(result["share"])))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        sample = self.samples[trial.trial_id]
-        if sample.state is State.RUNNING:
-            whole = bool(sample.rungs) and sample.rungs[-1].share >= 1.0
-            sample = replace(sample, state=State.COMPLETE if whole else State.STOPPED)
-        self._now(trial, sample, 1.0)
+        self._now(trial, self.samples[trial.trial_id].ended(), 1.0)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self._now(trial, replace(self.samples[trial.trial_id], state=State.FAILED, error=error_of(trial)), 1.0)

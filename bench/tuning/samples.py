@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,19 @@ class Sample:
     def dice(self) -> float | None:
         """The inner Dice of its last rung."""
         return self.rungs[-1].dice if self.rungs else None
+
+    def told(self, entry: Mapping[str, Any]) -> Sample:
+        """The sample after it has told of itself: `bench.tuning.sample.Tell` says how."""
+        if rung := entry.get("rung"):
+            return replace(self, rungs=(*self.rungs, Rung(**rung)))
+        return replace(self, state=State(entry["state"]), error=entry["error"]) if "state" in entry else self
+
+    def ended(self) -> Sample:
+        """The sample once nothing more comes of it: complete if it was scored at its very end."""
+        if self.state is not State.RUNNING:
+            return self
+        whole = bool(self.rungs) and self.rungs[-1].share >= 1
+        return replace(self, state=State.COMPLETE if whole else State.STOPPED)
 
 
 #: Called as a sample goes on, with the share of it that is done; 1.0 once it has ended.

@@ -99,9 +99,12 @@ def _run_missing(search: Search, wish: Wish, run: Path, console: Console, runner
         return True
     titles = {str(sample.number): _title(sample) for sample in todo}
     with TrialProgress(titles, console, "samples") as progress:
+        kept = dict[int, tuple[State, int]]()
 
         def on_sample(sample: Sample, share: float) -> None:
-            store.write(run, sample)
+            if kept.get(sample.number) != (now := (sample.state, len(sample.rungs))):
+                store.write(run, sample)
+                kept[sample.number] = now
             progress.update(str(sample.number), share)
 
         try:

@@ -28,7 +28,8 @@ def check_target(path: Path) -> None:
 def write_winner(path: Path, study: StudySpec, search: Search, winner: Sample, samples: Sequence[Sample]) -> None:
     """Write the study, with the winner's values in the place of what it said, and the fold that it was tuned on."""
     chosen = _chosen(study, winner)
-    comment = "".join(f"# {line}\n" for line in _comment(path, study, search, winner, samples))
+    lines = _comment(path, study, search, winner, samples)
+    comment = "".join(f"# {''.join(filter(str.isprintable, line))}\n" for line in lines)
     out = tomli_w.dumps({"out": f"runs/{path.stem}"})  # the usual folder may hold a study with other settings
     atomic_write(path, f"{comment}{out}{as_toml(chosen)}".encode())
 
