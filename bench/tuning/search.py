@@ -115,7 +115,7 @@ def _narrowed(study: StudySpec) -> StudySpec:
 
 def make_search(study: StudySpec, wish: Wish, say: Callable[[str], None]) -> Search:
     """Look at everything that can fail before anything is trained; StudyError, one line a problem."""
-    _check_single(study)
+    fold, fraction = _only(study)
     if study.data is not None:
         study = replace(study, data=str(full_path(Path(study.data))))  # workers stand in another folder
     (request,) = parse_backbones(study.backbones)
@@ -123,15 +123,15 @@ def make_search(study: StudySpec, wish: Wish, say: Callable[[str], None]) -> Sea
     study = replace(study, controls=("lora",) if _has(space, "lora_rank") else ("none",), references=(), variants={})
     study = replace(study, backbones=(_with_layers(request, space),))
     _check_values(study, space)
-    narrow = training_side(study.folds[0], study.fractions[0])
+    narrow = training_side(fold, fraction)
     ground = preflight.check(_narrowed(study), say, narrow)
     ((task, folder),) = ground.folders.items()
     control = _control(ground, request, space)
     return Search(study, ground, space, wish.shares, inner_split(folder), task, control)
 
 
-def _check_single(study: StudySpec) -> None:
-    """A search is of one backbone on one task, fold, fraction and seed, and one worker trains a sample."""
+def _only(study: StudySpec) -> tuple[int, float]:
+    """Its fold and fraction. A search is also of one backbone, task and seed, and one worker trains a sample."""
     if study.folds == "all":
         raise StudyError("--folds all: a search tunes one fold; name it, such as --folds 0")
     given = {"folds": study.folds, "fraction": study.fractions, "seeds": study.seeds}
@@ -148,7 +148,8 @@ def _check_single(study: StudySpec) -> None:
         )
     for name, values in study.variants.items():
         raise StudyError(
-            f"{name}: {','.join(map(str, values))}: a search takes several values by --search {name}=…; leave them out"
+            f"--{name.replace('_', '-')} {','.join(map(str, values))}: a search takes several values by "
+            f"--search {name}=…; leave them out here"
         )
     if study.workers_per_trial > 1:
         raise StudyError(f"--workers-per-trial {study.workers_per_trial}: one worker trains a sample; leave it out")
@@ -156,6 +157,7 @@ def _check_single(study: StudySpec) -> None:
         raise StudyError(
             "--budget: samples are compared at equal steps, and scoring them takes time too; give steps or epochs"
         )
+    return study.folds[0], study.fractions[0]
 
 
 def _space(request: Request, wish: Wish, study: StudySpec) -> Space:

@@ -76,19 +76,20 @@ def _in_order(space: Space) -> Space:
 
 
 def _dimension(text: str) -> Dimension:
-    name, equals, told = (part.strip() for part in text.partition("="))
+    name, _, told = (part.strip() for part in text.partition("="))
     if name not in KINDS:
         near = difflib.get_close_matches(name, KINDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ";"
         raise StudyError(f"--search {text}: unknown dimension {name!r}{hint} available: {', '.join(KINDS)}")
     low, dots, high = told.partition("..")
     try:
-        if equals and dots and KINDS[name].type is float:
-            return Dimension(name, bounds=_rising(float(low), float(high), text))
-        values = tuple(KINDS[name].type(part.strip()) for part in told.split(",") if part.strip())
+        ends = (float(low), float(high)) if dots and KINDS[name].type is float else None
+        values = () if dots else tuple(KINDS[name].type(part.strip()) for part in told.split(",") if part.strip())
     except (ValueError, OverflowError):
-        values = ()
-    if not values or dots or any(part in (math.inf, -math.inf) or part != part for part in values):
+        values, ends = (), None
+    if ends:
+        return Dimension(name, bounds=_rising(*ends, text))
+    if not values or any(part in (math.inf, -math.inf) or part != part for part in values):
         raise StudyError(f"--search {text}: {name} takes {KINDS[name].words}")
     if len(set(values)) < len(values):
         raise StudyError(f"--search {text}: a value is given twice")

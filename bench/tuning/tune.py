@@ -40,10 +40,11 @@ def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner
     before anything is trained. runner is what runs samples: Ray if it is left out.
     """
     _check_installed(wish.method)
+    if to:
+        check_target(to)
     search = make_search(study, wish, console.log if console.is_terminal else to_stderr)
     run = Path(study.out or f"runs/tune-{search.task}-{search.arm}-fold{search.study.folds[0]}")
     target = to or run / "tuned.toml"
-    check_target(target)
     if run.exists() and not run.is_dir():
         raise StudyError(f"--out {run}: is a file; give a folder")
     run.mkdir(parents=True, exist_ok=True)

@@ -77,7 +77,7 @@ def test_values_take_the_place_of_settings_and_leave_the_rest():
 @pytest.mark.parametrize(
     ("texts", "words"),
     [
-        (["rl=1e-3,1e-2"], "unknown dimension 'rl'; did you mean 'lr'? available: lr, layer"),
+        (["placment=after"], "unknown dimension 'placment'; did you mean 'placement'? available: lr, layer"),
         (["steps=10,20"], "unknown dimension 'steps'; available"),
         (["lr"], "lr takes numbers, or a range such as 1e-4..1e-2"),
         (["lr="], "lr takes numbers"),
