@@ -18,7 +18,7 @@ from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
 from bench import provenance
 from bench.data.folder import Case, open_task, read_case
-from bench.data.preparation import Preparation, fit_preparation
+from bench.data.preparation import Preparation, ct_channels, fit_preparation
 from bench.data.splits import make_split
 from bench.data.volumes import PreparedCase, prepare_case
 from bench.presets import TrainSettings, data_settings, train_settings
@@ -194,7 +194,8 @@ def prepare_sides(
 ) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:
     """`prepare`, of the two sides of any split."""
     data = data_settings(job.spec.data)
-    settings = fit_preparation(train, job.info.modality, data.max_voxels, data.hounsfield, data.anisotropy)
+    ct = ct_channels(job.info.modality, job.info.channels)
+    settings = fit_preparation(train, ct, data.max_voxels, data.hounsfield, data.anisotropy)
     training, unseen = ([prepare_case(case, settings) for case in side] for side in (train, held_out))
     return settings, training, unseen
 

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from bench.tuning.samples import Sample, State, read
+from tests.backbones import tiny
 
 REPOSITORY = Path(__file__).parents[2]
 TASK = "Task99_Tiny"
@@ -27,8 +28,8 @@ SMALL = ["--steps", "36"] + [
 HARD = 280
 
 
-def begin(data: Path, folder: Path, *arguments: str) -> subprocess.Popen[str]:
-    fixed = ["--backbones", "gpt2", "--weights", "random", "--data", str(data), "--tasks", TASK, "--out", "search"]
+def begin(data: Path, folder: Path, *arguments: str, backbone: str = "none") -> subprocess.Popen[str]:
+    fixed = ["--backbones", backbone, "--data", str(data), "--tasks", TASK, "--out", "search"]
     line = [sys.executable, "-m", "bench", "tune", *fixed, *SMALL, "--to", "tuned.toml", *arguments]
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(
@@ -60,9 +61,10 @@ def wait_until(started: subprocess.Popen[str], run: Path, there: Callable[[list[
 @pytest.mark.slow
 @pytest.mark.timeout(3 * HARD)
 def test_asha_stops_weak_samples_is_interrupted_goes_on_and_its_winner_runs(tiny_msd, tmp_path):
+    tiny.reference_model(tiny.spec("gpt2")).save_pretrained(tmp_path / "gpt")
     axes = ["--search", "lr=1e-9,1e-8,1e-7,1e-6,3e-3,1e-2", "--samples", "6", "--method", "asha"]
     run = tmp_path / "search"
-    started = begin(tiny_msd, tmp_path, *axes)
+    started = begin(tiny_msd, tmp_path, *axes, backbone="gpt")
     wait_until(started, run, lambda samples: any(sample.state is State.COMPLETE for sample in samples))
     family = psutil.Process(started.pid).children(recursive=True)
     os.kill(started.pid, signal.SIGINT)
@@ -71,7 +73,7 @@ def test_asha_stops_weak_samples_is_interrupted_goes_on_and_its_winner_runs(tiny
     kept = {sample.number: sample for sample in read(run) if sample.state is not State.RUNNING}
     assert kept and not (tmp_path / "tuned.toml").exists()
 
-    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), [])
+    code, out, err = finish(begin(tiny_msd, tmp_path, *axes, backbone="gpt"), [])
     assert code == 0, out + err
     samples = {sample.number: sample for sample in read(run)}
     assert len(samples) == 6 and kept.items() <= samples.items()
@@ -85,7 +87,7 @@ def test_asha_stops_weak_samples_is_interrupted_goes_on_and_its_winner_runs(tiny
     line = [sys.executable, "-m", "bench", "run", "--study", "tuned.toml"]
     env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=HARD, check=False)
-    assert done.returncode == 0 and "2 of 2 trials complete; report: runs/tuned" in done.stdout, done.stderr
+    assert done.returncode == 0 and "3 of 3 trials complete; report: runs/tuned" in done.stdout, done.stderr
 
 
 @pytest.mark.slow
