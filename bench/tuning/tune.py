@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
+from bench import plan
 from bench.errors import INTERRUPTED
 from bench.progress import TrialProgress, to_stderr
 from bench.study import StudyError, StudySpec
@@ -45,13 +46,13 @@ def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner
     search = make_search(study, wish, console.log if console.is_terminal else to_stderr)
     run = Path(study.out or f"runs/tune-{search.task}-{search.arm}-fold{search.study.folds[0]}")
     target = to or run / "tuned.toml"
-    if run.exists() and not run.is_dir():
-        raise StudyError(f"--out {run}: is a file; give a folder")
+    if run.exists() and (not run.is_dir() or (run / plan.FILE).exists()):
+        raise StudyError(f"--out {run}: is a file or the run folder of a study; give another folder")
     run.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(run / ".lock", timeout=0):
             store.bind(run, search.identity(wish.method))
-            finished = _run_missing(search, wish, run, console, runner or _on_ray(study))
+            finished = _run_missing(search, wish, run, console, runner or _on_ray(study, console))
     except Timeout:
         raise StudyError(f"{run}: another search is at work in this folder; wait for it or use another --out") from None
     found = store.read(run)
@@ -75,13 +76,14 @@ def _check_installed(method: str) -> None:
         )
 
 
-def _on_ray(study: StudySpec) -> Runner:
+def _on_ray(study: StudySpec, console: Console) -> Runner:
     def run(search: Search, wish: Wish, todo: Sequence[Sample], before: Sequence[Sample], on_sample: OnSample) -> None:
         from bench import launch
         from bench.launch.search import run_search
 
+        console.print("starting Ray …")
         try:
-            launch.start()
+            console.print(f"Ray dashboard: {launch.start()}")
             run_search(search, wish, todo, before, on_sample, study.max_concurrent)
         finally:
             launch.stop()

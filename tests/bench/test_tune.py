@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 import bench.tuning.tune as tuning
 from bench import plan, preflight
@@ -53,7 +54,7 @@ def one_by_one(
 @pytest.fixture
 def tune(bench, monkeypatch):
     """`bench tune … ` of a small model, the baseline unless told otherwise, its samples one by one in this process."""
-    monkeypatch.setattr(tuning, "_on_ray", lambda study: one_by_one)
+    monkeypatch.setattr(tuning, "_on_ray", lambda *_: one_by_one)
 
     def call(*arguments: object, backbone: object = "none"):
         return bench("tune", "--backbones", backbone, "--tasks", TASK, *SMALL_FLAGS, *arguments)
@@ -225,7 +226,7 @@ def test_too_few_patients_are_told_with_how_many_it_takes(tune, make_task, tmp_p
     ],
 )  # fmt: skip
 def test_bad_input_is_told_before_anything_is_trained(bench, tiny_msd, tmp_path, monkeypatch, arguments, words):
-    monkeypatch.setattr(tuning, "_on_ray", lambda study: pytest.fail("a sample was to run"))
+    monkeypatch.setattr(tuning, "_on_ray", lambda *_: pytest.fail("a sample was to run"))
     (tmp_path / "taken.toml").write_text('backbones = ["none"]\n')
     fixed = ["--backbones", "gpt2", "--weights", "random", "--data", tiny_msd, "--tasks", TASK]
     code, out, err = bench("tune", *fixed, *arguments)
@@ -247,7 +248,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(tune, tiny_msd, 
 
     arguments = ["--data", tiny_msd, "--search", "lr=1e-4..1e-2", "--samples", "3", "--out", "search"]
     with monkeypatch.context() as patch:
-        patch.setattr(tuning, "_on_ray", lambda study: interrupted)
+        patch.setattr(tuning, "_on_ray", lambda *_: interrupted)
         code, out, _ = tune(*arguments)
     assert code == 130 and "stopped; what was searched is kept" in out and "1 complete, 1 running" in out
     assert not (tmp_path / "search" / "tuned.toml").exists()
@@ -305,9 +306,24 @@ def test_layers_in_the_name_of_the_backbone_are_searched_too(tiny_msd, checkpoin
 
 
 def test_the_baseline_is_searched_as_well(tune, tiny_msd, tmp_path):
-    code, out, err = tune("--data", tiny_msd, "--samples", "1", "--method", "random", "--out", "search")
+    code, out, err = tune(
+        "--data", tiny_msd, "--labels", "binary", "--samples", "1", "--method", "random", "--out", "s"
+    )
     assert code == 0 and "searching lr=0.0001..0.01; attention=global,hybrid" in out, out + err
-    assert tomllib.loads((tmp_path / "search" / "tuned.toml").read_text())["backbones"] == ["none"]
+    body = tomllib.loads((tmp_path / "s" / "tuned.toml").read_text())
+    assert (body["backbones"], body["tasks"], body["labels"]) == (["none"], [TASK], "binary")
+    assert json.loads((tmp_path / "s" / "tuning.json").read_text())["task"] == f"{TASK}-binary"
+
+
+def test_a_folder_that_is_taken_is_told(tune, tiny_msd, tmp_path):
+    arguments = ["--data", tiny_msd, "--search", "lr=1e-3", "--method", "random", "--out", "search"]
+    (tmp_path / "search").mkdir()
+    with FileLock(tmp_path / "search" / ".lock"):
+        code, _, err = tune(*arguments)
+    assert code == 2 and "search: another search is at work in this folder" in err
+    (tmp_path / "search" / "plan.json").write_text("[]")
+    code, _, err = tune(*arguments)
+    assert code == 2 and "is a file or the run folder of a study" in err
 
 
 def test_a_damaged_sample_is_named(tune, tiny_msd, tmp_path):
