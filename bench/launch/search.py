@@ -122,7 +122,7 @@ class _Listener(tune.Callback):
     def __init__(self, todo: Sequence[Sample], on_sample: OnSample) -> None:
         self.todo = {sample.number: sample for sample in todo}
         self.samples: dict[str, Sample] = {}
-        self.started: dict[str, float] = {}
+        self.began: dict[str, float] = {}
         self.on_sample = on_sample
 
     def __getstate__(self) -> dict[str, Any]:
@@ -130,23 +130,28 @@ class _Listener(tune.Callback):
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        if "number" in trial.config:
-            sample = self.todo.pop(trial.config["number"])
-        else:  # Optuna's takes the first number that is free
-            sample = replace(self.todo.pop(min(self.todo)), values=dict(trial.config))
-        self.started[trial.trial_id] = time.monotonic()
-        self._now(trial, sample, 0.0)
+        self._now(trial, self._sample(trial), 0.0)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
-        self._now(trial, self.samples[trial.trial_id].told(result), min(0.99, float(result["share"])))
+        self._now(trial, self._sample(trial).told(result), min(0.99, float(result["share"])))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._now(trial, self.samples[trial.trial_id].ended(), 1.0)
+        self._now(trial, self._sample(trial).ended(), 1.0)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._now(trial, replace(self.samples[trial.trial_id], state=State.FAILED, error=error_of(trial)), 1.0)
+        self._now(trial, replace(self._sample(trial), state=State.FAILED, error=error_of(trial)), 1.0)
+
+    def _sample(self, trial: Any) -> Sample:
+        """The trial's sample; a process that dies as it comes up is an error without a start."""
+        if trial.trial_id not in self.samples:
+            # Optuna's takes the first number that is free.
+            sample = self.todo.pop(trial.config.get("number", min(self.todo)))
+            values = sample.values or dict(trial.config)
+            self.samples[trial.trial_id] = replace(sample, values=values)
+            self.began[trial.trial_id] = time.monotonic()
+        return self.samples[trial.trial_id]
 
     def _now(self, trial: Any, sample: Sample, share: float) -> None:
-        seconds = time.monotonic() - self.started[trial.trial_id]
+        seconds = time.monotonic() - self.began[trial.trial_id]
         self.samples[trial.trial_id] = replace(sample, seconds=round(seconds, 2))
         self.on_sample(self.samples[trial.trial_id], share)
