@@ -69,7 +69,7 @@ def test_the_files_are_there(demo):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in (folder / "figures" / f"{name}.svg").read_bytes()
         printed = (folder / "figures" / f"{name}.pdf").read_bytes()
-        assert printed.startswith(b"%PDF") and b"/TrueType" in printed and b"/Type3" not in printed
+        assert printed.startswith(b"%PDF") and b"/FontFile2" in printed and b"/Type3" not in printed
     assert len(pd.read_csv(folder.parent / "results.csv")) == 5 * 2 * 2
     assert not list(folder.rglob("*.tmp"))
 
