@@ -33,7 +33,7 @@ def run_search(
 ) -> None:
     """Run samples to their ends. before are those that ended earlier: the search goes on from what they showed.
 
-    Ray must be running. Where Optuna chooses, the samples of todo get their values as they start.
+    Ray must be running. Where Optuna chooses, samples get their values as they start.
     """
     room = slots(1)
     concurrent = min(room, max_concurrent or room)

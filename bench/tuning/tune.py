@@ -37,7 +37,7 @@ class Runner(Protocol):
 def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner: Runner | None = None) -> int:
     """Search, then write the winner as a TOML study.
 
-    0 when there is a winner, 1 when no sample was trained to its end, 130 after Ctrl-C. StudyError for bad input,
+    0 when there is a winner, 1 when there is none or samples were not run, 130 after Ctrl-C. StudyError for bad input,
     before anything is trained. runner is what runs samples: Ray if it is left out.
     """
     _check_installed(wish.method)
@@ -60,6 +60,10 @@ def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner
     if not finished:
         console.print("stopped; what was searched is kept, the same command goes on from here")
         return INTERRUPTED
+    over = {sample.number for sample in found if sample.state is not State.RUNNING}
+    if unrun := sum(sample.number not in over for sample in _planned(search, wish)):
+        console.print(f"not run: {unrun} samples; the same command goes on from here", style="red", highlight=False)
+        return 1
     if not (best := best_first(found)):
         console.print(f"no sample was trained to its end: nothing to write to {target}", style="red", highlight=False)
         return 1

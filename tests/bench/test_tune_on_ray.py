@@ -119,6 +119,24 @@ def test_a_sample_whose_process_is_killed_does_not_end_a_random_search(tiny_msd,
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2 * HARD)
+def test_a_search_whose_raylet_dies_ends_and_the_same_command_finishes_it(tiny_msd, tmp_path):
+    axes = ["--search", "lr=1e-3..1e-2", "--samples", "6", "--method", "random"]
+    started = begin(tiny_msd, tmp_path, *axes)
+    run = tmp_path / "search"
+    wait_until(started, run, lambda samples: any(sample.state is State.COMPLETE for sample in samples))
+    family = psutil.Process(started.pid).children(recursive=True)
+    (raylet,) = [process for process in family if process.name() == "raylet"]
+    raylet.kill()
+    finish(started, family)
+    kept = [sample for sample in read(run) if sample.state is State.COMPLETE]
+    assert kept
+    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), [])
+    assert code == 0 and "6 samples: 6 complete" in out, out + err
+    assert [sample for sample in read(run) if sample in kept] == kept and (tmp_path / "tuned.toml").exists()
+
+
+@pytest.mark.slow
 def test_optuna_chooses_the_samples(tiny_msd, tmp_path):
     pytest.importorskip("optuna")
     axes = ["--search", "lr=1e-4..1e-2", "--search", "attention=global,hybrid", "--samples", "3", "--method", "optuna"]
