@@ -86,6 +86,11 @@ class Search:
         """The name of the backbone, or `none`."""
         return next(arm.name for arm in self.ground.arms if arm.control == self.control)
 
+    @property
+    def example(self) -> dict[str, Any]:
+        """One choice of values."""
+        return {dimension.name: dimension.edges[0] for dimension in self.space}
+
     def identity(self, method: str) -> dict[str, Any]:
         """What may not change within one folder; how many samples are drawn may."""
         searched = {(KINDS[dimension.name].group, KINDS[dimension.name].setting) for dimension in self.space}
@@ -103,7 +108,7 @@ class Search:
             "search": [dimension.text for dimension in self.space],
             "rungs": list(self.shares),
             "inner": asdict(self.split) | {"seed": SEED},
-            "training_data": self.ground.digests[self.task],
+            "training_data": self.job(self.example).spec.data_digest,
             "version": METHOD,
         } | fixed
 
