@@ -58,8 +58,8 @@ class Wish:
 class Search:
     """All that decides a sample's numbers; it goes to every worker. The ground knows the training cases alone.
 
-    study is of one fold, fraction and seed; what is searched takes the place of what it says. layers are those of the
-    space, in the backbone's name. control is the arm that is trained.
+    study is of one fold, fraction and seed, and names every layer of the space; what is searched takes the place of
+    what it says. control is the arm that is trained.
     """
 
     study: StudySpec
