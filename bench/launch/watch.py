@@ -39,7 +39,7 @@ class Watch(tune.Callback):
         key = trial.config["key"]
         job = self.jobs[key]
         if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
-            record_failure(job, _error_of(trial))
+            record_failure(job, error_of(trial))
         live.forget(Path(job.run), key)
         self._ended(key)
 
@@ -54,7 +54,7 @@ def _failed(job: TrialJob) -> bool:
         return True
 
 
-def _error_of(trial: Any) -> str:
+def error_of(trial: Any) -> str:
     """What Ray wrote of a failure, in its own words."""
     if not trial.error_file:
         return "Ray gives no reason"
