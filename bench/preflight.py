@@ -20,6 +20,8 @@ from bench.study import StudyError, StudySpec
 
 #: Called with what is being looked at, so that a long check is not a silent one.
 Say = Callable[[str], None]
+#: Makes of a task the task of some of its cases.
+Narrow = Callable[[TaskFolder], TaskFolder]
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,11 @@ class Ground:
     notices: tuple[str, ...] = ()
 
 
-def check(study: StudySpec, say: Say) -> Ground:
-    """Tasks and weights of a study, all looked at; StudyError lists every problem, one a line."""
+def check(study: StudySpec, say: Say, narrow: Narrow | None = None) -> Ground:
+    """Tasks and weights of a study, all looked at; StudyError lists every problem, one a line.
+
+    narrow leaves cases of a task out before any of its images is opened.
+    """
     problems = [text] if (text := trackers.problem(study.log)) else []
     if study.workers_per_trial > (os.cpu_count() or 1):
         problems.append(
@@ -48,6 +53,8 @@ def check(study: StudySpec, say: Say) -> Ground:
     else:
         root = Path(study.data)
     folders = _open(root, study, problems)
+    if narrow:
+        folders = {name: narrow(folder) for name, folder in folders.items()}
     problems += _unused_window(folders, study)
     _raise(problems)
     told = [*notices]

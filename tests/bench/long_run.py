@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -20,7 +19,7 @@ TOKEN = "5" * 64
 
 @contextmanager
 def running(data: Path, run: Path, *arguments: str, seconds: float = 200) -> Iterator[psutil.Process]:
-    """The driver's process, once a trial trains; its Ray takes TOKEN. Stopped afterwards, with all that it began."""
+    """The driver's process, once a trial trains; its Ray takes TOKEN. Killed afterwards, with all that it began."""
     line = command(data, run, "--backbones", "none", "--seeds", ",".join(map(str, range(200))), *arguments)
     with (run.parent / f"{run.name}.log").open("wb") as log:
         started = subprocess.Popen(
@@ -34,8 +33,9 @@ def running(data: Path, run: Path, *arguments: str, seconds: float = 200) -> Ite
             time.sleep(0.2)
         yield process
     finally:
-        family = process.children(recursive=True) if started.poll() is None else []
-        os.kill(started.pid, signal.SIGINT)
-        started.wait(120)
-        _, alive = psutil.wait_procs(family, timeout=30)
-        assert not alive, [one.cmdline() for one in alive]
+        family = [*process.children(recursive=True), process] if started.poll() is None else []
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.kill()  # how a run ends well is tested elsewhere; it takes the time of a report
+        started.wait()
+        psutil.wait_procs(family, timeout=30)
