@@ -13,13 +13,17 @@ from pathlib import Path
 import psutil
 import pytest
 
+from bench.study import StudySpec
+from bench.trial import attempt
 from results import store
 from results.record import Status, TrialResult
 from tests.bench.fault_room import lasting, left_behind, models
+from tests.bench.test_trial import jobs_of
 from tests.soak import soak
 
 REPOSITORY = Path(__file__).parents[2]
 SIZES = ("model.image=16,16,16", "model.width=16", "model.depth=1", "model.dropout=0.1", "train.epochs=4")
+STEPS = 160
 LIMIT = 280.0
 #: What Ray calls the process of a Tune function.
 WORKER = "ray::ImplicitFunc"
@@ -35,9 +39,9 @@ class Run:
     def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
         fixed = ["--data", str(self.data), "--out", str(self.folder), "--backbones", "none", "--seeds", "0,1"]
         kept = [part for size in SIZES for part in ("--set", size)]
-        line = [sys.executable, "-m", "bench", "run", *fixed, *kept, "--steps", "300", *more]
+        line = [sys.executable, "-m", "bench", "run", *fixed, *kept, "--steps", str(STEPS), *more]
         if "--checkpoint-every" not in more:
-            line += ["--checkpoint-every", "20 steps"]
+            line += ["--checkpoint-every", "10 steps"]
         paths = [*filter(None, [env.pop("first_path", "")]), str(REPOSITORY)]
         return subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -98,8 +102,16 @@ def run(tiny_msd, tmp_path) -> Iterator[Run]:
 
 @pytest.fixture(scope="module")
 def quiet(tiny_msd, tmp_path_factory) -> Run:
+    """The same trials, undisturbed, without Ray."""
     one = Run(tiny_msd, tmp_path_factory.mktemp("quiet") / "run")
-    one.finish("--checkpoint-every", "never")
+    sizes = {"image": (16, 16, 16), "width": 16, "depth": 1, "dropout": 0.1}
+    settings = {"train": {"steps": STEPS, "epochs": 4}, "model": sizes}
+    study = StudySpec(
+        backbones=("none",), seeds=(0, 1), data=str(tiny_msd), out=str(one.folder), settings=settings,
+        checkpoint_every="never",
+    )  # fmt: skip
+    for job in jobs_of(study):
+        assert attempt(job, lambda entry, share: None).status is Status.COMPLETE
     return one
 
 
@@ -219,7 +231,7 @@ def test_a_disk_that_is_full_for_records_is_told_and_the_same_command_finishes(r
     out, err = started.communicate(timeout=LIMIT)
     assert "Traceback" not in err, out + err
     if what == "/checkpoints/":
-        assert started.returncode == 0 and "no checkpoint at step 20" in out and "No space left" in out, out + err
+        assert started.returncode == 0 and "no checkpoint at step 10" in out and "No space left" in out, out + err
     else:
         assert started.returncode == 1 and "the disk is full; make room" in err, out + err
         assert not [path for path in run.folder.rglob("*.tmp")]
