@@ -224,7 +224,7 @@ os.fsync = fsync
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["/trials/", "/checkpoints/", "/plan.json", "/report/"])
+@pytest.mark.parametrize("what", ["/trials/", "/checkpoints/", "/report/"])
 def test_a_disk_that_is_full_for_records_is_told_and_the_same_command_finishes(run, quiet, tmp_path, what):
     (tmp_path / "sitecustomize.py").write_text(FULL)
     started = run.start(first_path=str(tmp_path), FULL_FOR=what)
