@@ -58,6 +58,8 @@ def _round(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: in
             ),
         )
         tuner.fit()
+    if watch.unwritable:
+        raise watch.unwritable
     return watch.unborn
 
 
