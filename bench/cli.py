@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from bench.commands import data, predict, reporting, scoring, study, tune, weights
+from bench.commands import data, monitor, predict, reporting, scoring, study, tune, weights
 from bench.commands.study import EXAMPLE
 from bench.errors import INTERRUPTED, TERMINATED, is_users
 from bench.failures import disk_is_full, full_disk_message
@@ -20,7 +20,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(study.run, study.plan_command, study.status, study.list_command, study.doctor, tune.tune),
+    *(study.run, study.plan_command, study.status, study.list_command, study.doctor, tune.tune, monitor.monitor),
     *(reporting.report, reporting.compare, reporting.export),
     *(predict.predict, scoring.score, scoring.rescore),
     *(data.data, weights.weights),

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from bench import tensor_file
 from bench.errors import PredictionError
 from results.record import SCHEMA, TrialSpec
-from results.store import key_path
 
 FOLDER = "models"
 #: The name of a block in a segmenter; there may be adapters at several places.
@@ -38,8 +37,8 @@ class Stored:
 
 
 def model_path(run: Path, spec: TrialSpec) -> Path:
-    """Where a trial's model belongs. RecordError where a name in its key would lead out of `run/models`."""
-    return key_path(Path(run) / FOLDER, spec.key, ".safetensors")
+    """Where a trial's model belongs."""
+    return Path(run) / FOLDER / f"{spec.key}.safetensors"
 
 
 def save(run: Path, spec: TrialSpec, model: nn.Module) -> Stored:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import leftovers, plan, preflight
+from bench import driver, leftovers, plan, preflight
 from bench.errors import INTERRUPTED, TERMINATED
 from bench.holder import held
 from bench.progress import TrialProgress, to_stderr
+from bench.status import running_in
 from bench.stopping import Stop, Terminated
 from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
@@ -93,12 +94,15 @@ def _run_on_ray(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Con
     from bench import launch
 
     console.print("starting Ray …")
-    console.print(f"Ray dashboard: {launch.start()}")
+    ray = launch.start()
+    console.print(ray.words(console.is_terminal), highlight=False, markup=False)
     stop.listen()
-    names = titles(job.spec for job in todo)
-    with TrialProgress({job.spec.key: names[job.spec.digest] for job in todo}, console) as progress:
+    told = titles(job.spec for job in todo)
+    names = {job.spec.key: told[job.spec.digest] for job in todo}
+    progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))
+    with driver.at_work(study.run, ray.address, ray.targets), progress:
         stop.trials(True)
-        launch.run(todo, progress.update, study.max_concurrent, stop)
+        launch.run(todo, progress.update, study.max_concurrent, stop, study.log)
 
 
 def write_outputs(run: Path, profile: str = "paper") -> Path:

@@ -42,8 +42,8 @@ class StudySpec:
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
     preset, by group. variants are lists of values for settings of the model; each combination is an arm.
-    The last eleven fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
-    the activation maps, checkpoint_every what `bench.interval` reads.
+    The last twelve fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
+    the activation maps, checkpoint_every what `bench.interval` reads, log a tracker of `bench.trackers`.
     """
 
     backbones: tuple[str, ...] = ("none",)
@@ -69,6 +69,7 @@ class StudySpec:
     keep_models: bool = True
     checkpoint_every: str = "5m"
     retry_diverged: bool = False
+    log: str = ""
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -210,7 +211,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
     "fractions": (float,),
-    **dict.fromkeys(("data", "preset", "out", "labels", "checkpoint_every"), str),
+    **dict.fromkeys(("data", "preset", "out", "labels", "checkpoint_every", "log"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
     **dict.fromkeys(("checkpointing", "offline", "keep_models", "retry_diverged"), bool),
     **dict.fromkeys(("weights", "variants"), dict),

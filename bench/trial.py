@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
-_TRAINING_SHARE = 0.85
+#: How much of a trial counts as training, of the share that is done; the rest is scoring.
+TRAINING_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def attempt(job: TrialJob, report: Report) -> TrialResult:
     return record
 
 
-def attempt_together(job: TrialJob, report: Report) -> None:
+def attempt_together(job: TrialJob, report: Report) -> TrialResult | None:
     """As attempt, as one of several workers. An error is raised: it may come of another's end, and all try again.
 
     But a loss that is no number is every worker's, and recorded by the first.
@@ -94,10 +95,11 @@ def attempt_together(job: TrialJob, report: Report) -> None:
 
     started = provenance.now()
     try:
-        run_trial(job, report)
+        return run_trial(job, report)
     except Diverged as error:
-        if join()[0] == 0:
-            record_failure(job, "".join(traceback.format_exception(error)), started, Status.DIVERGED)
+        if join()[0] > 0:
+            return None
+        return record_failure(job, "".join(traceback.format_exception(error)), started, Status.DIVERGED)
 
 
 def record_failure(job: TrialJob, error: str, started: str = "", status: Status = Status.FAILED) -> TrialResult:
@@ -141,10 +143,12 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("built")
     notices: list[str] = []
     keeper = _keeper(job, engine, settings.batch, rank, notices.append)
-    course = train(
-        engine, sampler, settings, rank, workers,
-        lambda entry, share: report(entry, _TRAINING_SHARE * share), keeper,
-    )  # fmt: skip
+
+    def epoch_ended(entry: dict[str, Any], share: float) -> None:
+        meter.epoch_ended()
+        report(entry, TRAINING_SHARE * share)
+
+    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper)
     steps, seconds = course.step, round(course.clock.seconds, 4)
     meter.mark("trained")
     if rank > 0:
@@ -162,6 +166,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
             "train_seconds": seconds,
             "score_seconds": meter.between("trained", "scored"),
             "seconds_a_step": round(seconds / steps, 5),
+            "epoch_seconds": meter.epoch_seconds("built", len(course.curve), bool(course.taken_up)),
             "peak_memory_bytes": meter.peak_bytes(),
             "peak_memory_scope": meter.scope,
         }
@@ -285,6 +290,6 @@ def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Repor
         volume = read_case(case.case)
         scores += score_case(prediction, volume.label, volume.spacing, labels, case.id, case.patient, tolerance)
         preview.add(case.id, volume, prediction)
-        report({"scored": done}, _TRAINING_SHARE + (1 - _TRAINING_SHARE) * done / len(held_out))
+        report({"scored": done}, TRAINING_SHARE + (1 - TRAINING_SHARE) * done / len(held_out))
     preview.write(Path(job.run) / "previews" / f"{job.spec.key}.npz")
     return scores

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from bench import trackers
 from bench.presets import PRESETS, Settings, parse_override
 from bench.study import StudyError, StudySpec, load
 
@@ -159,6 +160,7 @@ STUDY_OPTIONS = [
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
     click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
     click.option("--max-concurrent", type=int, help="Trials at a time [as many as fit]."),
+    click.option("--log", type=click.Choice(trackers.KNOWN), help="Also tell this tracker; needs its extra."),
 ]
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray import tune
 
+from bench import live
 from bench.launch.session import is_up
 from bench.stopping import Stop, Terminated
 from bench.trial import TrialJob, record_failure
 from results import store
+from results.record import Status
 
-#: Called with a trial's key and the share of it that is done; 1.0 once it has ended.
-OnProgress = Callable[[str, float], None]
+
+class OnProgress(Protocol):
+    """Called with a trial's key and the share of it that is done; 1.0 once it has ended, failed or not."""
+
+    def __call__(self, key: str, share: float, failed: bool = False) -> None: ...
 
 
 class RayGone(RuntimeError):
@@ -58,7 +62,7 @@ class Watch(tune.Callback):
             raise Terminated
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self.on_progress(trial.config["key"], 1.0)
+        self._ended(trial.config["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
@@ -71,7 +75,18 @@ class Watch(tune.Callback):
                 record_failure(job, error_of(trial))
             except OSError as error:  # a full disk: the trials to come would fare no better
                 self.unwritable = error
-        self.on_progress(key, 1.0)
+        live.forget(Path(job.run), key)
+        self._ended(key)
+
+    def _ended(self, key: str) -> None:
+        self.on_progress(key, 1.0, _failed(self.jobs[key]))
+
+
+def _failed(job: TrialJob) -> bool:
+    try:
+        return store.read_file(Path(job.run) / "trials" / f"{job.spec.key}.json").status is not Status.COMPLETE
+    except (OSError, store.RecordError):
+        return True
 
 
 def error_of(trial: Any) -> str:
