@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import errno
 
-_MEMORY = ("out of memory", "outofmemory", "can't allocate memory", "cannot allocate memory", "unable to allocate")
+_MEMORY = (
+    "out of memory",
+    "outofmemory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "unable to allocate",
+    "low on memory",
+)
 MEMORY_ADVICE = (
     "ran out of memory: try --checkpointing, a smaller --set train.batch=… or --set model.image=…, or fewer trials at "
     "a time with --max-concurrent 1"

@@ -20,14 +20,14 @@ FILE = ".holder.json"
 
 
 @contextmanager
-def held(run: Path) -> Iterator[None]:
-    """Hold a run folder; StudyError names the host and process that holds it already."""
+def held(run: Path, what: str = "`bench run`") -> Iterator[None]:
+    """Hold a run folder for what is done in it; StudyError names the host and process that holds it already."""
     lock = FileLock(run / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise StudyError(
-            f"{run}: another `bench run` is at work in this folder{_holder(run)}; wait for it, or use another --out"
+            f"{run}: another {what} is at work in this folder{_holder(run)}; wait for it, or use another --out"
         ) from None
     try:
         me = {"host": socket.gethostname(), "pid": os.getpid(), "since": provenance.now()}

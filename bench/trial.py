@@ -195,17 +195,6 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     return record
 
 
-def _keeper(job: TrialJob, engine: Any, batch: int, rank: int, say: Callable[[str], None]) -> Keeper:
-    """What makes the trial's checkpoints. Another setup would not end with the same numbers, so it has its own."""
-    from bench.checkpoints import Checkpoints
-    from bench.keeper import Keeper
-
-    setup = {"workers": job.workers, "zero_stage": job.zero_stage, "device": engine.device.type}
-    checkpoints = Checkpoints(Path(job.run), job.spec, setup | provenance.versions(), rank)
-    every = Interval.of(job.checkpoint_every, job.info.training_cases, batch)
-    return Keeper(checkpoints, every, stopping.asked(Path(job.run)), say)
-
-
 def assemble(job: TrialJob, training: list[PreparedCase], workers: int) -> tuple[Any, CropSampler, TrainSettings]:
     """What a trial trains with: the engine around its segmenter, the crops of its training cases, and the settings."""
     from bench import engine
@@ -219,6 +208,17 @@ def assemble(job: TrialJob, training: list[PreparedCase], workers: int) -> tuple
     model = build_segmenter(job, config)
     sampler = CropSampler(training, config.image, spec.seed, settings.foreground, settings.flips, settings.augment)
     return engine.start(model, settings, workers, job.zero_stage), sampler, settings
+
+
+def _keeper(job: TrialJob, engine: Any, batch: int, rank: int, say: Callable[[str], None]) -> Keeper:
+    """What makes the trial's checkpoints. Another setup would not end with the same numbers, so it has its own."""
+    from bench.checkpoints import Checkpoints
+    from bench.keeper import Keeper
+
+    setup = {"workers": job.workers, "zero_stage": job.zero_stage, "device": engine.device.type}
+    checkpoints = Checkpoints(Path(job.run), job.spec, setup | provenance.versions(), rank)
+    every = Interval.of(job.checkpoint_every, job.info.training_cases, batch)
+    return Keeper(checkpoints, every, stopping.asked(Path(job.run)), say)
 
 
 def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitted:

@@ -98,7 +98,8 @@ def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write that failed does not tell where
+        if error.errno:  # a write that failed does not tell where
+            error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)

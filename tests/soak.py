@@ -133,7 +133,7 @@ def _kind(process: psutil.Process, driver: int) -> str:
         line = process.cmdline()
     except psutil.Error:
         return ""
-    if line and line[0].startswith("ray::"):
+    if line and line[0].startswith("ray::") and "Agent" not in line[0]:
         return "worker"
     return "raylet" if line and Path(line[0]).name == "raylet" else ""
 

@@ -71,6 +71,8 @@ def _round(
             ),
         )
         tuner.fit()
+    if watch.unwritable:
+        raise watch.unwritable
     return watch.unborn
 
 

@@ -81,8 +81,11 @@ def begin_anew() -> None:
     done = int(os.environ.get(_RESTARTS, 0))
     if done >= _MOST_RESTARTS:
         return
-    for process in psutil.Process().children(recursive=True):
-        process.kill()
+    family = psutil.Process().children(recursive=True)
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=10)  # or the dead stay our children, and would be taken for new ones
     sys.stdout.flush()
     os.execve(sys.executable, sys.orig_argv, os.environ | {_RESTARTS: str(done + 1)})
 

@@ -28,12 +28,14 @@ class RayGone(RuntimeError):
 class Watch(tune.Callback):
     """Passes progress on, and writes the record of a trial whose process died before it could.
 
-    unborn: jobs whose process died before Tune had seen it work.
+    unborn: jobs whose process died before Tune had seen it work. unwritable: why a record could not be written; Tune
+    swallows errors of most of its callbacks, so it is raised from the next step.
     """
 
     def __init__(self, jobs: dict[str, TrialJob], on_progress: OnProgress, stop: Stop | None = None) -> None:
         self.jobs, self.on_progress, self.stop = jobs, on_progress, stop
         self.unborn: list[TrialJob] = []
+        self.unwritable: OSError | None = None
         self._awaited: set[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -44,9 +46,12 @@ class Watch(tune.Callback):
         self.on_progress(trial.config["key"], min(0.99, float(result.get("share", 0.0))))
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        """RayGone where Ray itself died. Terminated after a stop was asked for, once the trials that ran then have
-        ended or their time is up.
+        """RayGone where Ray itself died, OSError where a record could not be written.
+
+        Terminated after a stop was asked for, once the trials that ran then have ended or their time is up.
         """
+        if self.unwritable:
+            raise self.unwritable
         if not is_up():
             raise RayGone("Ray's raylet died")
         if not (self.stop and self.stop.asked):
@@ -66,7 +71,10 @@ class Watch(tune.Callback):
             self.unborn.append(job)
             return
         if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
-            record_failure(job, error_of(trial))
+            try:
+                record_failure(job, error_of(trial))
+            except OSError as error:  # a full disk: the trials to come would fare no better
+                self.unwritable = error
         live.forget(Path(job.run), key)
         self._ended(key)
 

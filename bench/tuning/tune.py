@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
 from bench import plan
 from bench.errors import INTERRUPTED
+from bench.holder import held
 from bench.progress import TrialProgress, to_stderr
 from bench.study import StudyError, StudySpec
 from bench.tuning import samples as store
@@ -49,12 +49,9 @@ def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner
     if run.exists() and (not run.is_dir() or (run / plan.FILE).exists()):
         raise StudyError(f"--out {run}: is a file or the run folder of a study; give another folder")
     run.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            store.bind(run, search.identity(wish.method))
-            finished = _run_missing(search, wish, run, console, runner or _on_ray(study, console))
-    except Timeout:
-        raise StudyError(f"{run}: another search is at work in this folder; wait for it or use another --out") from None
+    with held(run, "search"):
+        store.bind(run, search.identity(wish.method))
+        finished = _run_missing(search, wish, run, console, runner or _on_ray(study, console))
     found = store.read(run)
     _say_end(search, found, console)
     if not finished:

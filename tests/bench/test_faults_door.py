@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -9,15 +10,16 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench import plan, preflight
+from bench import plan, preflight, stopping
 from bench.study import StudySpec, bind
 from bench.trial import attempt
 from results import store
 from results.record import Status
-from tests.bench.fault_room import kill_at, quiet
+from tests.bench.fault_room import kill_at, left_behind, quiet
 
 REPOSITORY = Path(__file__).parents[2]
 HOLD = """
@@ -148,3 +150,58 @@ def test_the_holder_leaves_nothing(study):
     with held(study.run):
         assert json.loads((study.run / FILE).read_text())["pid"] == os.getpid()
     assert not (study.run / FILE).exists() and not store.read(study.run)
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_what_was_there(bench, study, monkeypatch):
+    assert ran(study) == [Status.COMPLETE]
+    before = {path: path.read_bytes() for path in study.run.rglob("*") if path.is_file()}
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "fsync", full)
+        code, _, err = bench(*flags(study))
+    assert code == 1 and "the disk is full; make room, and the same command goes on from here" in err
+    assert str(study.run) in err.splitlines()[-1] and "Traceback" not in err
+    after = {path: path.read_bytes() for path in study.run.rglob("*") if path.is_file()}
+    assert {path: after[path] for path in before} == before and not left_behind(study.run)
+    assert bench(*flags(study))[0] == 0
+
+
+def test_sigterm_asks_trials_to_stop_once_and_ends_the_run_the_second_time(study):
+    study.run.mkdir(parents=True)
+    look = stopping.asked(study.run)
+    assert not look()
+    with stopping.Stop(study.run) as stop:
+        stop.trials(True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked and not stop.over and stopping.asked(study.run)()
+        with pytest.raises(stopping.Terminated):
+            os.kill(os.getpid(), signal.SIGTERM)
+    assert not stopping.asked(study.run)()
+    with stopping.Stop(study.run), pytest.raises(stopping.Terminated):  # no trial runs yet that could be waited for
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_after_sigterm_the_trials_that_ran_are_waited_for_and_no_longer_than_their_time(study, monkeypatch):
+    from bench.launch.watch import Watch
+
+    def trial(name: str, status: str) -> SimpleNamespace:
+        return SimpleNamespace(trial_id=name, status=status)
+
+    study.run.mkdir(parents=True)
+    with stopping.Stop(study.run) as stop:
+        watch = Watch({}, lambda key, share: None, stop)
+        stop.trials(True)
+        watch.on_step_end(0, [])
+        os.kill(os.getpid(), signal.SIGTERM)
+        watch.on_step_end(1, [trial("a", "RUNNING"), trial("b", "RUNNING"), trial("c", "PENDING")])
+        later = [trial("a", "TERMINATED"), trial("b", "RUNNING"), trial("c", "RUNNING")]
+        watch.on_step_end(2, later)
+        with monkeypatch.context() as patch, pytest.raises(stopping.Terminated):
+            patch.setenv("BENCH_GRACE", "0")
+            watch.on_step_end(3, later)
+        later[1].status = "TERMINATED"
+        with pytest.raises(stopping.Terminated):  # c began after the signal: it ends at once by itself
+            watch.on_step_end(4, later)
