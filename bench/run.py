@@ -8,8 +8,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from bench import plan, preflight
+from bench import estimate, plan, preflight
 from bench.errors import INTERRUPTED
+from bench.preflight import Ground
 from bench.progress import TrialProgress, to_stderr
 from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
@@ -35,22 +36,23 @@ def run_study(study: StudySpec, console: Console) -> int:
             plan.remember(run, [job.spec for job in jobs])
             plan.save_splits(study, ground, run)
             bind(study, run)
-            return _run_missing(run, jobs, study, ground.notices, console)
+            return _run_missing(run, jobs, study, ground, console)
     except Timeout:
         raise StudyError(
             f"{run}: another `bench run` is at work in this folder; wait for it or use another --out"
         ) from None
 
 
-def _run_missing(run: Path, jobs: list[TrialJob], study: StudySpec, left_out: Iterable[str], console: Console) -> int:
-    done = store.completed(run)
+def _run_missing(run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, console: Console) -> int:
+    done, past = estimate.take_stock(run)
     todo = [job for job in jobs if job.spec.digest not in done]
-    _say_ground(jobs, todo, left_out, console)
+    todo = estimate.longest_first(todo, estimate.durations(todo, ground.checks, past, estimate.Room.here(study)))
+    _say_ground(jobs, todo, ground.notices, console)
     if not todo:
         console.print(f"nothing to run: {len(jobs)} of {len(jobs)} trials are complete")
     interrupted = bool(todo) and not _launch(todo, study, console)
     page = run / "report" / "index.html"
-    if store.read(run) and (todo or _older(page, run)):
+    if any((run / "trials").rglob("*.json")) and (todo or _older(page, run)):
         console.print("writing the report …")
         page = write_outputs(run)
     missing = _say_end(run, page, jobs, study.command, console)
@@ -61,9 +63,12 @@ def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
     """Run the trials on Ray; False if Ctrl-C ended it. What is complete by then is kept."""
     from bench import launch
 
-    console.print("starting Ray …")
+    console.print(f"joining Ray at {study.address} …" if study.address else "starting Ray …", highlight=False)
     try:
-        console.print(f"Ray dashboard: {launch.start()}")
+        console.print(f"Ray dashboard: {launch.start(address=study.address, gpus=study.gpus_per_worker)}")
+        if study.address:
+            for line in launch.look_at_nodes(todo):
+                console.print(line, highlight=False, markup=False)
         names = titles(job.spec for job in todo)
         with TrialProgress({job.spec.key: names[job.spec.digest] for job in todo}, console) as progress:
             launch.run(todo, progress.update, study.max_concurrent)

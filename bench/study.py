@@ -20,8 +20,6 @@ from mvl import references
 from results import record
 from results.store import atomic_write
 
-__all__ = ["StudyError", "StudySpec", "bind", "check_bound", "full_path", "load"]
-
 FILE = "study.toml"
 #: These come about otherwise, or not by a study at all.
 _NOT_ASKED = ("none", "pretrained", "stand-in", "reference", "external")
@@ -71,7 +69,13 @@ class StudySpec(Running):
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise StudyError(f"--controls: unknown control {unknown[0]!r}{hint} available: {', '.join(known)}")
         self._check_references()
-        batch, workers = self.each_resolved()[0]["train"]["batch"], self.workers_per_trial
+        train, workers = self.each_resolved()[0]["train"], self.workers_per_trial
+        if train["precision"] == "fp16" and self.zero_stage:
+            raise StudyError(
+                f"--precision fp16 with --zero-stage {self.zero_stage}: DeepSpeed would clip gradients that are still "
+                "scaled; use --zero-stage 0, or --precision bf16"
+            )
+        batch = train["batch"]
         if batch % workers:
             raise StudyError(
                 f"--workers-per-trial: {workers} workers cannot share train.batch = {batch}; "

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-import ray
 from ray import train as ray_train
 from ray import tune
 
-from bench.launch.resources import resources, slots
+from bench.launch.client import run_there, through_client
+from bench.launch.resources import nodes, resources, scaling, slots
 from bench.launch.watch import OnProgress, Watch
 from bench.trial import Report, TrialJob, attempt, run_trial
 
@@ -23,14 +23,21 @@ def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int =
 
     One worker a trial: inside the Tune function, whose process is used again. Several: a TorchTrainer started by it.
     """
+    if through_client():
+        run_there(_run, on_progress, jobs, max_concurrent)
+    else:
+        _run(jobs, max_concurrent, on_progress)
+
+
+def _run(jobs: Sequence[TrialJob], max_concurrent: int, on_progress: OnProgress) -> None:
     by_key = {job.spec.key: job for job in jobs}
-    workers = jobs[0].workers
-    room = slots(workers)
+    first, there = jobs[0], nodes()
+    room = slots(first, there)
     concurrent = min(room, max_concurrent or room)
-    trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
+    trainable = tune.with_parameters(_one_worker if first.workers == 1 else _many_workers, jobs=by_key)
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, resources(workers, room // concurrent)),
+            tune.with_resources(trainable, resources(first, concurrent, there)),
             param_space={"key": tune.grid_search(list(by_key))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=concurrent),
             run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[Watch(by_key, on_progress)]),
@@ -60,13 +67,14 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     job = jobs[config["key"]]
-    gpu = bool(ray.cluster_resources().get("GPU"))
-    with tempfile.TemporaryDirectory(prefix="bench-train-") as storage:
+    scale = scaling(job)
+    # Train wants a folder that the nodes of all workers share, as they do the run folder.
+    with tempfile.TemporaryDirectory(prefix=".train-", dir=job.run) as storage:
         TorchTrainer(
             _rank,
             train_loop_config={"job": job},
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
-            scaling_config=ray_train.ScalingConfig(num_workers=job.workers, use_gpu=gpu),
+            torch_config=TorchConfig(backend="nccl" if scale.use_gpu else "gloo"),
+            scaling_config=scale,
             run_config=ray_train.RunConfig(
                 name=str(tune.get_context().get_trial_id()),
                 storage_path=storage,

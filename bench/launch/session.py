@@ -1,4 +1,4 @@
-"""Ray itself: begun on this machine, and ended."""
+"""Ray itself: begun on this machine, or joined; and ended, or left."""
 
 from __future__ import annotations
 
@@ -8,15 +8,25 @@ import os
 import ray
 
 from backbones.weights import cache_dir
+from bench import machine
+from bench.launch.cluster import connect
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
 
 
-def start(cpus: int | None = None) -> str:
-    """Start Ray on this machine, listening on 127.0.0.1; returns the dashboard's address."""
+def start(cpus: int | None = None, address: str = "", gpus: float | None = None) -> str:
+    """Start Ray on this machine, listening on 127.0.0.1, or join the cluster at address; returns the dashboard's.
+
+    With gpus 0 no worker sees a GPU.
+    """
+    if address:
+        return connect(address, gpus)
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["BENCH_CACHE"] = str(cache_dir().resolve())  # workers inherit it, and stand in another folder
     context = ray.init(
-        num_cpus=cpus or os.cpu_count(),
+        address="local",  # RAY_ADDRESS may name a cluster that nobody asked for
+        num_cpus=cpus or machine.cores(),
         include_dashboard=True,
         dashboard_host="127.0.0.1",
         _node_ip_address="127.0.0.1",  # or Ray listens on the address of the first network card
@@ -28,5 +38,5 @@ def start(cpus: int | None = None) -> str:
 
 
 def stop() -> None:
-    """End every process that start() began."""
+    """End every process that start() began; a cluster that was joined is left standing."""
     ray.shutdown()
