@@ -131,7 +131,7 @@ def _data(needs: Needs) -> Iterator[str]:
     others = [path for path, size in needs.files.items() if path not in missing and Path(path).stat().st_size != size]
     for paths, what in ((missing, "are missing"), (others, "are of another size")):
         if paths:
-            yield f"{len(paths)} of {len(needs.files)} data files {what}, the first of them {paths[0]}; copy the data anew"
+            yield f"{len(paths)} of {len(needs.files)} data files {what}, first {paths[0]}; copy the data anew"
 
 
 def _blocks(needs: Needs) -> Iterator[str]:
