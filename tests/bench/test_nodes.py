@@ -137,7 +137,7 @@ def test_idle_cores_are_shared_out_so_that_all_trials_still_run_at_once(cpus, da
 
 
 def test_fp16_is_refused_on_a_cluster_without_gpus():
-    with pytest.raises(StudyError, match="--precision fp16: needs a GPU.*use fp32, or bf16"):
+    with pytest.raises(StudyError, match=r"--precision fp16: needs a GPU.*use fp32, or bf16"):
         resources.slots(job(precision="fp16"), [{"CPU": 4.0}])
     assert resources.slots(job(precision="fp16"), [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}]) == 2
 

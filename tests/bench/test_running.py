@@ -39,9 +39,7 @@ def test_what_cannot_be_is_refused_with_what_would_work(bench, tiny_msd, monkeyp
 
 def test_a_file_sets_what_flags_would(tmp_path):
     path = tmp_path / "study.toml"
-    path.write_text(
-        'workers_per_trial = 1\ngpus_per_worker = 1\ncpus_per_worker = 4\naddress = "auto"\n[train]\nprecision = "bf16"\n'
-    )
+    path.write_text('gpus_per_worker = 1\ncpus_per_worker = 4\naddress = "auto"\n[train]\nprecision = "bf16"\n')
     study = StudySpec(**load(path))
     assert (study.gpus_per_worker, study.cpus_per_worker, study.address) == (1.0, 4, "auto")
     assert study.resolved()["train"]["precision"] == study.resolved()["block"]["dtype"] == "bf16"
