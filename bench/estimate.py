@@ -115,7 +115,7 @@ def durations(jobs: Sequence[TrialJob], checks: Mapping[str, TaskCheck], past: P
     guess = _Guess(checks, room)
     firsts = [members[0] for members in groups.values()]
     factors = [factor for job in firsts for factor in _factors(job, guess, past, room)]
-    found = {}
+    found: dict[str, Duration] = {}
     for members in groups.values():
         taken = _duration(members[0], guess, past, room, factors)
         found |= {job.spec.digest: taken for job in members}

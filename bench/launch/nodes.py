@@ -89,7 +89,7 @@ def _line(node: Mapping[str, Any], seen: Seen) -> str:
 def needs_of(jobs: Sequence[TrialJob], mark: Path) -> Needs:
     """What these trials need, as it is on this machine."""
     data = jobs[0].data
-    files = {}
+    files: dict[str, int] = {}
     for task in dict.fromkeys(job.spec.task for job in jobs):
         for case in open_task(Path(data), task).cases:
             files |= {str(path): path.stat().st_size for path in files_of(case)}

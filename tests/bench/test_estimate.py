@@ -42,12 +42,11 @@ def test_longest_first_ends_within_a_third_of_the_best_order(seconds, places):
 
 
 @given(SECONDS, st.integers(1, 3))
-def test_no_worker_waits_before_the_last_trial_has_begun(seconds, places):
-    """At the end at most one trial is left to wait for, and it is no longer than any that began before it did."""
+def test_no_place_is_free_while_a_trial_waits(seconds, places):
+    """Whichever ends last had begun by the time that all before it, spread over the places, would have taken."""
     ordered = order(seconds)
-    shortest = ordered[-1]
-    others = sum(ordered[:-1]) / places
-    assert estimate.makespan(ordered, places) <= max(others + shortest, ordered[0]) + 1e-9
+    latest = max(sum(ordered[:n]) / places + one for n, one in enumerate(ordered))
+    assert max(sum(ordered) / places, ordered[0]) - 1e-9 <= estimate.makespan(ordered, places) <= latest + 1e-9
 
 
 @given(st.lists(st.sampled_from([1.0, 2.0, 3.0]), max_size=8))
