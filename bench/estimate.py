@@ -6,7 +6,6 @@ Nothing here changes a number; it decides which trial begins first, and what `be
 from __future__ import annotations
 
 import heapq
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -180,15 +179,18 @@ class _Guess:
 
 
 def products_a_second() -> float:
-    """Floating-point operations a second of one core in NumPy's matrix product, measured in a few hundredths of one."""
-    side, threads = 512, int(os.environ.get("OMP_NUM_THREADS") or machine.cores())
+    """Floating-point operations a second of one core in NumPy's matrix product, measured in a few hundredths of one.
+
+    By processor time, which other processes do not lengthen much.
+    """
+    side = 512
     matrix = np.ones((side, side), dtype=np.float32)
     taken = []
-    for _ in range(4):  # the first one starts the threads
-        start = time.perf_counter()
+    for _ in range(4):  # the first one starts NumPy's threads
+        start = time.process_time()
         matrix @ matrix
-        taken.append(time.perf_counter() - start)
-    return 2 * side**3 / min(taken) / max(1, threads)
+        taken.append(time.process_time() - start)
+    return 2 * side**3 / max(1e-6, min(taken))
 
 
 def longest_first(jobs: Sequence[TrialJob], took: Mapping[str, Duration]) -> list[TrialJob]:
