@@ -34,7 +34,7 @@ def connect(address: str, gpus: float | None = None) -> str:
             address=address, runtime_env={"env_vars": env}, log_to_driver=False, logging_level=logging.ERROR
         )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise StudyError(f"--address {address}: {_reason(error)}") from error
+        raise StudyError(f"--address {address}: {_reason(error, address)}") from error
     return f"http://{context.dashboard_url}"
 
 
@@ -52,10 +52,14 @@ def _knock(address: str) -> None:
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, address: str) -> str:
     text = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    if "token" in text.lower() or "authenticat" in text.lower():
-        return f"{text} Give this process the cluster's token: RAY_AUTH_MODE=token and RAY_AUTH_TOKEN=…"
+    known = "token" in text.lower() or "authenticat" in text.lower()
+    if known or (isinstance(error, ConnectionError) and address != "auto"):  # somebody answered when we knocked
+        return (
+            f"{text}. Does this process have the cluster's token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or "
+            "RAY_AUTH_TOKEN_PATH), and is this machine a node of it? From elsewhere ray://HOST:PORT works"
+        )
     if isinstance(error, ConnectionError):
         return f"no Ray cluster is found ({text}); start one with `ray start --head`, or leave --address out"
     return text

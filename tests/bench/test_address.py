@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +21,8 @@ from tests.bench.test_run import REPOSITORY, SMALL, records
 
 EXAMPLES = REPOSITORY / "examples" / "cluster"
 BIN = Path(sys.executable).parent
+#: Ray takes 127.0.0.1 for the address of the network card; these are of this machine alone as well, and differ.
+FIRST, SECOND = "127.0.0.2", "127.0.0.3"
 #: Of a second node on the same machine: ports that a first one has already, and 256 MB for objects.
 BESIDE = ["--dashboard-agent-listen-port", "0", "--metrics-export-port", "0", "--object-store-memory", "100000000"]
 
@@ -77,7 +79,7 @@ class Cluster:
         ask += "print(sum(node['Alive'] for node in ray.nodes()))"
         deadline, out = time.monotonic() + 120, ""
         while time.monotonic() < deadline:
-            line = [sys.executable, "-c", ask, f"127.0.0.1:{self.port}"]
+            line = [sys.executable, "-c", ask, f"{FIRST}:{self.port}"]
             done = subprocess.run(line, env=self.env, capture_output=True, text=True, timeout=120, check=False)
             out = done.stdout + done.stderr
             if done.stdout.split()[-1:] == [str(nodes)]:
@@ -98,17 +100,13 @@ class Cluster:
         )
 
     def end(self) -> None:
-        family = [child for p in self.started for child in _family(p.pid)]
-        for process in self.started:
-            process.send_signal(signal.SIGTERM)
-        for process in self.started:
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
+        """At once: told gently, a node that has work lets half a minute pass."""
+        family = [child for process in self.started for child in (*_family(process.pid), process)]
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        _, left = psutil.wait_procs(family, timeout=20)
-        for child in left:
-            child.kill()
+        for process in self.started:
+            process.wait(30)
 
 
 def _family(pid: int) -> list[psutil.Process]:
@@ -133,9 +131,9 @@ def empty(tmp_path_factory) -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(empty: Cluster) -> Cluster:
-    empty.begin("head", "127.0.0.1", "--node-name", "first")
+    empty.begin("head", FIRST, "--node-name", "first")
     empty.wait_for(1)
-    empty.begin("node", "127.0.0.1", "127.0.0.1", "--node-name", "second")
+    empty.begin("node", SECOND, FIRST, "--node-name", "second")
     empty.wait_for(2)
     return empty
 
@@ -146,11 +144,11 @@ def study(data: Path, run: Path, *more: str) -> list[str]:
 
 def test_a_study_runs_on_both_nodes_and_leaves_the_cluster_standing(cluster, tiny_msd):
     run = cluster.folder / "run"
-    address = f"127.0.0.1:{cluster.port}"
+    address = f"{FIRST}:{cluster.port}"
     done = cluster.bench("run", *study(tiny_msd, run, "--seeds", "0,1,2"), "--address", address)
     assert done.returncode == 0 and "3 of 3 trials complete" in done.stdout, done.stdout + done.stderr
-    assert f"joining Ray at {address}" in done.stdout and "node first (127.0.0.1): 1 CPU" in done.stdout
-    assert "node second (127.0.0.1): 1 CPU" in done.stdout
+    assert f"joining Ray at {address}" in done.stdout and "node first (127.0.0.2): 1 CPU" in done.stdout
+    assert "node second (127.0.0.3): 1 CPU" in done.stdout
     assert cluster.alive()
 
     more = cluster.bench("run", *study(tiny_msd, run, "--seeds", "0,1,2,3"), "--address", "auto")
@@ -166,7 +164,7 @@ def test_a_study_runs_on_both_nodes_and_leaves_the_cluster_standing(cluster, tin
 def test_the_driver_may_be_far_away_or_a_job(cluster, tiny_msd):
     run = cluster.folder / "far"
     far = cluster.bench(
-        "run", *study(tiny_msd, run, "--seeds", "0,1"), "--address", f"ray://127.0.0.1:{cluster.client}"
+        "run", *study(tiny_msd, run, "--seeds", "0,1"), "--address", f"ray://127.0.0.2:{cluster.client}"
     )
     assert far.returncode == 0 and "2 of 2 trials complete" in far.stdout, far.stdout + far.stderr
     assert len(records(run)) == 2 and cluster.alive()
@@ -189,24 +187,24 @@ def test_a_node_without_the_data_is_found_before_the_first_trial(empty, tiny_msd
     data = empty.folder / "data"
     shutil.copytree(tiny_msd, data)
     prefix = hides(data)
-    empty.begin("head", "127.0.0.1", "--node-name", "first")
+    empty.begin("head", FIRST, "--node-name", "first")
     empty.wait_for(1)
-    empty.begin("node", "127.0.0.1", "127.0.0.1", "--node-name", "second", before=prefix)
+    empty.begin("node", SECOND, FIRST, "--node-name", "second", before=prefix)
     empty.wait_for(2)
     run = empty.folder / "run"
-    done = empty.bench("run", *study(data, run), "--address", f"127.0.0.1:{empty.port}")
+    done = empty.bench("run", *study(data, run), "--address", f"{FIRST}:{empty.port}")
     assert done.returncode == 2 and not records(run), done.stdout + done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "node second (127.0.0.1)" in errors[0] and "12 of 12 data files" in errors[0], errors
+    assert len(errors) == 1 and "node second (127.0.0.3)" in errors[0] and "12 of 12 data files" in errors[0], errors
     assert "Traceback" not in done.stderr and empty.alive()
 
 
 def test_another_token_is_turned_away_with_words(empty, tiny_msd):
-    empty.begin("head", "127.0.0.1", "--node-name", "first")
+    empty.begin("head", FIRST, "--node-name", "first")
     empty.wait_for(1)
     env = {k: v for k, v in empty.env.items() if k != "RAY_AUTH_TOKEN_PATH"} | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     line = [sys.executable, "-m", "bench", "run", *study(tiny_msd, empty.folder / "run")]
-    line += ["--address", f"127.0.0.1:{empty.port}"]
+    line += ["--address", f"{FIRST}:{empty.port}"]
     done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300, check=False, cwd=empty.folder)
     assert done.returncode == 2 and "RAY_AUTH_TOKEN" in done.stderr, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
