@@ -208,3 +208,32 @@ def test_another_token_is_turned_away_with_words(empty, tiny_msd):
     done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300, check=False, cwd=empty.folder)
     assert done.returncode == 2 and "RAY_AUTH_TOKEN" in done.stderr, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+SRUN = f"""#!/usr/bin/env bash
+# Stands for Slurm's: runs the command here, as on the node that it names.
+while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${{1#*=}}; shift; done
+case $node in first) ip={FIRST} ;; second) ip={SECOND} ;; esac
+[[ $1 == hostname ]] && exec echo $ip
+[[ $* == *--head* ]] || set -- "$@" --node-ip-address $ip
+exec "$@" --node-name $node {" ".join(BESIDE)}
+"""
+
+
+def test_the_slurm_script_with_a_stand_in_for_srun(empty, tiny_msd):
+    tools = empty.folder / "bin"
+    tools.mkdir()
+    for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\nprintf 'first\\nsecond\\n'\n")):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    slurm = {"SLURM_JOB_NODELIST": "first,second", "SLURM_JOB_ID": str(empty.port), "SLURM_CPUS_PER_TASK": "1"}
+    env = {k: v for k, v in empty.env.items() if not k.startswith("RAY_AUTH")} | slurm
+    env |= {"PATH": f"{tools}{os.pathsep}{env['PATH']}", "TMPDIR": str(empty.folder)}
+    run = empty.folder / "run"
+    line = ["bash", str(EXAMPLES / "study.sbatch"), *study(tiny_msd, run, "--seeds", "0,1")]
+    with (empty.folder / "out.log").open("wb") as log:
+        going = subprocess.Popen(line, env=env, stdout=log, stderr=log, cwd=empty.folder, start_new_session=True)
+        empty.started.append(going)
+        code = going.wait(400)
+    told = (empty.folder / "out.log").read_text()
+    assert code == 0 and "2 of 2 trials complete" in told and "node second (127.0.0.3): 1 CPU" in told, told
