@@ -18,7 +18,7 @@ from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
 from bench import provenance
 from bench.data.folder import open_task, read_case
-from bench.data.preparation import Preparation, fit_preparation
+from bench.data.preparation import Preparation, ct_channels, fit_preparation
 from bench.data.splits import make_split
 from bench.data.volumes import PreparedCase, prepare_case
 from bench.presets import data_settings, train_settings
@@ -181,9 +181,9 @@ def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[Prepar
         raise ValueError(f"{folder.path}: the split is not the planned one; were cases added or removed?")
     by_id = {case.id: case for case in folder.cases}
     data = data_settings(job.spec.data)
-    settings = fit_preparation(
-        [by_id[i] for i in split.train], job.info.modality, data.max_voxels, data.hounsfield, data.anisotropy
-    )
+    ct = ct_channels(job.info.modality, job.info.channels)
+    measured_on = [by_id[i] for i in split.train]
+    settings = fit_preparation(measured_on, ct, data.max_voxels, data.hounsfield, data.anisotropy)
     training, held_out = ([prepare_case(by_id[i], settings) for i in side] for side in (split.train, split.held_out))
     return settings, training, held_out
 
