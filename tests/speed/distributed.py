@@ -168,12 +168,11 @@ def finished() -> tempfile.TemporaryDirectory[str]:
 def write_finished(where: str, cache_in: str) -> int:
     """In a process of its own: the records of `MANY` but for the last few trials, with their plan."""
     os.environ["BENCH_CACHE"] = cache_in
-    os.chdir(where)
     from bench import plan, preflight
     from bench.study import StudySpec, bind
     from results import store
 
-    study = StudySpec(backbones=tuple(MANY[1].split(",")), seeds=tuple(range(SEEDS)), out="run")
+    study = StudySpec(backbones=tuple(MANY[1].split(",")), seeds=tuple(range(SEEDS)), out=f"{where}/run")
     jobs = plan.expand(study, preflight.check(study, lambda line: None))
     study.run.mkdir()
     plan.remember(study.run, [job.spec for job in jobs])
@@ -211,8 +210,7 @@ def taken_up(runs: int) -> list[dict[str, float]]:
 def take_up(where: str, cache_in: str) -> None:
     """In a process of its own, `bench run` until it hands its trials to Ray: seconds, Ray's start, peak of memory."""
     os.environ["BENCH_CACHE"] = cache_in
-    os.chdir(where)
-    sys.argv = ["bench", "run", *MANY, "--out", "run"]
+    sys.argv = ["bench", "run", *MANY, "--out", f"{where}/run"]
     from bench import cli, launch
 
     starts = []
