@@ -90,7 +90,7 @@ def _expected(took: list[Duration], room: Room, study: StudySpec) -> str:
     known = {
         "measured": "trials as measured before",
         "scaled": "scaled from measured ones",
-        "estimated": "estimated from their work, right to a factor of three or so",
+        "estimated": "estimated from their work, which may be off by a factor of three",
     }
     told = ", ".join(f"{how[name]} {words}" for name, words in known.items() if how[name])
     places = f"{room.trials} trials at a time" if room.trials > 1 else "one trial at a time"

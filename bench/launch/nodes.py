@@ -9,7 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Needs:
     """What trials need on a node, as it is here.
 
     files: path -> size. blocks: path of a block -> its backbone. mark: a file that was just written to the run folder.
+    data is empty where nothing is trained.
     """
 
     data: str
@@ -54,12 +55,16 @@ class Seen:
 
 
 def look_at_nodes(jobs: Sequence[TrialJob]) -> list[str]:
-    """A line a node on which trials may run; StudyError with a line a problem, each with the node's name."""
-    there = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    """A line a node; StudyError with a line a problem, each with the node's name.
+
+    A node without a CPU, as a head that only manages, needs no data: a trial's coordinator may still come to lie on it.
+    """
+    there = [node for node in ray.nodes() if node["Alive"]]
     asked = ray.remote(num_cpus=0, max_retries=1)(look)
     with _marked(Path(jobs[0].run)) as mark:
-        needs = ray.put(needs_of(jobs, mark))
-        answers = [asked.options(scheduling_strategy=_on(node)).remote(needs) for node in there]
+        needs = needs_of(jobs, mark)
+        both = {True: ray.put(needs), False: ray.put(replace(needs, data="", files={}, blocks={}))}
+        answers = [asked.options(scheduling_strategy=_on(node)).remote(both[_trains(node)]) for node in there]
         found = [_answer(answer) for answer in answers]
     problems = [
         f"node {name_of(node)}: {text}" for node, seen in zip(there, found, strict=True) for text in seen.problems
@@ -67,6 +72,10 @@ def look_at_nodes(jobs: Sequence[TrialJob]) -> list[str]:
     if problems:
         raise StudyError("\n".join(problems))
     return [_line(node, seen) for node, seen in zip(there, found, strict=True)]
+
+
+def _trains(node: Mapping[str, Any]) -> bool:
+    return bool(node["Resources"].get("CPU"))
 
 
 def _on(node: Mapping[str, Any]) -> NodeAffinitySchedulingStrategy:
@@ -124,7 +133,7 @@ def look(needs: Needs) -> Seen:
 
 
 def _data(needs: Needs) -> Iterator[str]:
-    if not Path(needs.data).exists():
+    if needs.data and not Path(needs.data).exists():
         yield f"the data {needs.data} are not there; every node needs them under this path: mount or copy them"
         return
     missing = [path for path in needs.files if not Path(path).is_file()]

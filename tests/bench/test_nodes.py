@@ -94,6 +94,11 @@ def test_a_full_disk_is_told(needs, monkeypatch):
     assert needs.cache in problem and "12 MB free" in problem
 
 
+def test_a_node_that_only_manages_needs_no_data(needs, tmp_path):
+    shutil.rmtree(tmp_path / "data")
+    assert nodes.look(replace(needs, data="", files={}, blocks={})).problems == ()
+
+
 def test_all_problems_are_told_at_once(needs, tmp_path):
     for damage in (without_data, without_the_block, with_another_run_folder):
         damage(needs, tmp_path)
