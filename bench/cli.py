@@ -8,7 +8,9 @@ import click
 
 from bench.commands import data, predict, reporting, scoring, study, weights
 from bench.commands.study import EXAMPLE
-from bench.errors import INTERRUPTED, is_users
+from bench.errors import INTERRUPTED, TERMINATED, is_users
+from bench.failures import disk_is_full, full_disk_message
+from bench.stopping import Terminated
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXAMPLE)
@@ -37,6 +39,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
+    except Terminated:
+        click.echo("stopped by SIGTERM", err=True)
+        sys.exit(TERMINATED)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        click.echo(f"error: {full_disk_message(error)}", err=True)
+        sys.exit(1)
     except ValueError as error:
         if not is_users(error):
             raise

@@ -71,6 +71,19 @@ class Past:
 
     def __init__(self) -> None:
         self.seen: dict[tuple[str, Any], list[TrialResult]] = {}
+        self.done, self.diverged = set[str](), set[str]()
+
+    @classmethod
+    def of_run(cls, run: Path) -> Past:
+        """Of a run folder, with the digests of the trials that are complete, and that diverged; each read once."""
+        past = cls()
+        for record in store.heads(run):
+            past.add(record)
+            if record.status is Status.COMPLETE:
+                past.done.add(record.spec.digest)
+            elif record.status is Status.DIVERGED:
+                past.diverged.add(record.spec.digest)
+        return past
 
     def add(self, record: TrialResult) -> None:
         if record.status is Status.COMPLETE and "train_seconds" in record.cost:
@@ -93,16 +106,6 @@ class Past:
                         self.add(store.read_head(path))
                     except (store.RecordError, OSError):
                         continue  # another run's damage is not this one's to tell
-
-
-def take_stock(run: Path) -> tuple[set[str], Past]:
-    """(digests of the trials that are complete, what they took) of a run folder; each record is read once."""
-    done, past = set[str](), Past()
-    for record in store.heads(run):
-        past.add(record)
-        if record.status is Status.COMPLETE:
-            done.add(record.spec.digest)
-    return done, past
 
 
 def durations(jobs: Sequence[TrialJob], checks: Mapping[str, TaskCheck], past: Past, room: Room) -> dict[str, Duration]:

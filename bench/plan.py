@@ -84,6 +84,7 @@ def _job(study: StudySpec, places: tuple[str, str], arm: Arm, spec: TrialSpec, i
         activations=study.activations,
         command=study.command,
         keep_model=study.keep_models,
+        checkpoint_every=study.checkpoint_every,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from bench.interval import NEVER, Interval
+
 _ADDRESS = re.compile(r"auto|(ray://)?[\w.-]+:\d{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:\d{1,5}")
 
 
@@ -19,7 +21,8 @@ class Running:
     gpus_per_worker: None is one where there are GPUs; a part of one is shared by trials of one worker. cpus_per_worker:
     0 reserves one, and a lone worker computes on as many cores as trials that do not run leave it. address: a running
     Ray cluster, as `ray.init` takes it; empty for a Ray of our own on this machine. max_concurrent: 0 is as many as
-    fit. activations is of how many held-out cases a trial keeps the activation maps.
+    fit. activations is of how many held-out cases a trial keeps the activation maps, checkpoint_every what
+    `bench.interval` reads.
     """
 
     workers_per_trial: int = 1
@@ -32,6 +35,8 @@ class Running:
     activations: int = 2
     offline: bool = False
     keep_models: bool = True
+    checkpoint_every: str = "5m"
+    retry_diverged: bool = False
 
     def __post_init__(self) -> None:
         if self.workers_per_trial < 1:
@@ -44,6 +49,10 @@ class Running:
             )
         self._check_counts()
         self._check_gpus()
+        try:
+            Interval.of(self.checkpoint_every, 1, 1)
+        except ValueError as error:
+            raise StudyError(f"{error}, or {NEVER}") from error
         if self.address and not _ADDRESS.fullmatch(self.address):
             raise StudyError(
                 f"--address: {self.address!r} is no address of a Ray cluster; give auto, HOST:PORT or ray://HOST:PORT"
@@ -79,6 +88,6 @@ class Running:
 KINDS: dict[str, type] = {
     **dict.fromkeys(("workers_per_trial", "cpus_per_worker", "zero_stage", "max_concurrent", "activations"), int),
     "gpus_per_worker": float,
-    "address": str,
-    **dict.fromkeys(("checkpointing", "offline", "keep_models"), bool),
+    **dict.fromkeys(("address", "checkpoint_every"), str),
+    **dict.fromkeys(("checkpointing", "offline", "keep_models", "retry_diverged"), bool),
 }

@@ -30,17 +30,21 @@ def show_plan(study: StudySpec, console: Console) -> None:
     check_bound(study, study.run)
     ground = preflight.check(study, to_stderr)
     jobs = plan.expand(study, ground)
-    done, past = estimate.take_stock(study.run)
+    past = estimate.Past.of_run(study.run)
+    done, wild = past.done, set() if study.retry_diverged else past.diverged
     past.look_beside(study.run, (job.spec for job in jobs))
     room = estimate.Room.here(study)
     took = estimate.durations(jobs, ground.checks, past, room)
     console.print(_plan_table(jobs, done, ground, took))
-    todo = [job for job in jobs if job.spec.digest not in done]
+    todo = [job for job in jobs if job.spec.digest not in done | wild]
     for notice in ground.notices:
         console.print(notice, style="yellow", highlight=False, markup=False)
     if todo:
         console.print(_expected([took[job.spec.digest] for job in todo], room, study), highlight=False)
-    console.print(f"{len(jobs)} trials, {len(jobs) - len(todo)} complete, {len(todo)} to run; run folder: {study.run}")
+    complete = sum(job.spec.digest in done for job in jobs)
+    ended = len(jobs) - len(todo) - complete
+    told = f", {ended} diverged" if ended else ""
+    console.print(f"{len(jobs)} trials, {complete} complete{told}, {len(todo)} to run; run folder: {study.run}")
 
 
 def _plan_table(jobs: list[TrialJob], done: set[str], ground: preflight.Ground, took: Mapping[str, Duration]) -> Table:

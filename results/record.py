@@ -39,10 +39,11 @@ CONTROLS = {
 
 
 class Status(StrEnum):
-    """How a trial ended."""
+    """How a trial ended. Diverged is failed for good: the loss ceased to be a number, and would do so again."""
 
     COMPLETE = "complete"
     FAILED = "failed"
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One record. A failed one has an error, no cases, and never counts as done.
+    """One record. One that failed or diverged has an error, no cases, and never counts as done.
 
     curve: one entry an epoch, {"step": int, "loss": float, "dice": float | None}; loss and Dice are means over the
     training crops of that epoch. provenance and cost are free of form: reports show what they know of them.

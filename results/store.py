@@ -30,12 +30,14 @@ class RecordError(ValueError):
 
 def record_path(run: Path, record: TrialResult) -> Path:
     """Where a record belongs. Raises RecordError where a name in its key would lead out of `run/trials`."""
-    trials = Path(run) / "trials"
-    path = trials / f"{record.spec.key}.json"
-    if not path.resolve().is_relative_to(trials.resolve()):
-        raise RecordError(
-            f"record key {record.spec.key!r} leads out of {trials}; task and backbone names must not contain '..'"
-        )
+    return key_path(Path(run) / "trials", record.spec.key, ".json")
+
+
+def key_path(folder: Path, key: str, ending: str = "") -> Path:
+    """Where a trial's file or folder belongs. Raises RecordError where a name in its key would lead out of folder."""
+    path = folder / f"{key}{ending}"
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise RecordError(f"key {key!r} leads out of {folder}; task and backbone names must not contain '..'")
     return path
 
 
@@ -99,8 +101,8 @@ def completed(run: Path) -> set[str]:
 
 
 def failed(run: Path) -> list[TrialResult]:
-    """The records of trials that failed, with their errors, sorted by path."""
-    return [record for record in heads(run) if record.status is Status.FAILED]
+    """The records of trials that failed or diverged, with their errors, sorted by path."""
+    return [record for record in heads(run) if record.status is not Status.COMPLETE]
 
 
 def _paths(trials: Path) -> list[Path]:
@@ -111,6 +113,11 @@ def _in_place(trials: Path, path: Path, record: TrialResult) -> TrialResult:
     if path != trials / f"{record.spec.key}.json":
         raise RecordError(f"{path} is not in its place (expected trials/{record.spec.key}.json): move or delete it")
     return record
+
+
+def diverged(run: Path) -> set[str]:
+    """Digests of the trials whose loss ceased to be a number: the same settings would end there again."""
+    return {record.spec.digest for record in heads(run) if record.status is Status.DIVERGED}
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -126,12 +133,15 @@ def atomic_write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that failed does not tell where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the system lets a folder be opened."""
     if os.name != "posix":
         return

@@ -143,6 +143,14 @@ STUDY_OPTIONS = [
         "--mapper-lora", type=Names(), metavar="RANK,…", help="LoRA of this rank on the mappers; the paper has 4."
     ),
     click.option("--checkpointing", is_flag=True, default=None, help="Less memory: activations are computed twice."),
+    click.option(
+        "--checkpoint-every",
+        metavar="5m|'2 epochs'|never",
+        help="How often a trial keeps what it needs to go on after its process was killed [5m].",
+    ),
+    click.option(
+        "--retry-diverged", is_flag=True, default=None, help="Run trials again whose loss ceased to be a number."
+    ),
     click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from ray import train as ray_train
@@ -13,36 +15,56 @@ from ray import tune
 from bench.launch.client import run_there, through_client
 from bench.launch.resources import nodes, resources, scaling, slots
 from bench.launch.watch import OnProgress, Watch
-from bench.trial import Report, TrialJob, attempt, run_trial
+from bench.stopping import Stop, Stopped, Terminated, asked
+from bench.trial import Report, TrialJob, attempt, attempt_together, record_failure
 
 _SECONDS_BETWEEN_REPORTS = 2.0
+#: How often a trial whose process died is begun again, from its checkpoint, before it counts as failed.
+RETRIES = 2
 
 
-def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int = 0) -> None:
+def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int = 0, stop: Stop | None = None) -> None:
     """Run every job to its end; each leaves a record, complete or failed. Ray must be running.
 
     One worker a trial: inside the Tune function, whose process is used again. Several: a TorchTrainer started by it.
+    A trial whose process dies is begun again, from its checkpoint, RETRIES times. Raises Terminated once a stop was
+    asked for, and the trials that ran then have ended or their time was up.
     """
-    if through_client():
-        run_there(_run, on_progress, jobs, max_concurrent)
-    else:
-        _run(jobs, max_concurrent, on_progress)
+    for _ in range(1 + RETRIES):
+        if through_client():
+            jobs = run_there(_round, on_progress, jobs, max_concurrent, None)  # a stop is asked for by the run folder
+            if stop and stop.asked:
+                raise Terminated
+        else:
+            jobs = _round(jobs, max_concurrent, stop, on_progress)
+        if not jobs:
+            return
+    for job in jobs:
+        record_failure(job, "its process died each time before it could begin")
 
 
-def _run(jobs: Sequence[TrialJob], max_concurrent: int, on_progress: OnProgress) -> None:
+def _round(jobs: Sequence[TrialJob], max_concurrent: int, stop: Stop | None, on_progress: OnProgress) -> list[TrialJob]:
+    """Run the jobs; returns those whose process died before Tune saw it work, which Tune does not begin again."""
     by_key = {job.spec.key: job for job in jobs}
     first, there = jobs[0], nodes()
     room = slots(first, there)
     concurrent = min(room, max_concurrent or room)
     trainable = tune.with_parameters(_one_worker if first.workers == 1 else _many_workers, jobs=by_key)
+    watch = Watch(by_key, on_progress, stop)
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources(first, concurrent, there)),
             param_space={"key": tune.grid_search(list(by_key))},
             tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=concurrent),
-            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[Watch(by_key, on_progress)]),
+            run_config=tune.RunConfig(
+                storage_path=storage,
+                verbose=0,
+                callbacks=[watch],
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
         )
         tuner.fit()
+    return watch.unborn
 
 
 def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
@@ -59,7 +81,10 @@ def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
 
 
 def _one_worker(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
-    attempt(jobs[config["key"]], _seldom(tune.report))
+    job = jobs[config["key"]]
+    if not asked(Path(job.run))():
+        with contextlib.suppress(Stopped):
+            attempt(job, _seldom(tune.report))
 
 
 def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
@@ -79,6 +104,7 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
                 name=str(tune.get_context().get_trial_id()),
                 storage_path=storage,
                 callbacks=cast(Any, [TuneReportCallback()]),
+                failure_config=ray_train.FailureConfig(max_failures=RETRIES),
             ),
         ).fit()
 
@@ -90,4 +116,7 @@ def _rank(config: dict[str, Any]) -> None:
         if "loss" in entry:
             ray_train.report(entry | {"share": share})
 
-    run_trial(config["job"], pass_on)
+    job = config["job"]
+    if not asked(Path(job.run))():
+        with contextlib.suppress(Stopped):
+            attempt_together(job, pass_on)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 
+import psutil
 import ray
 
 from backbones.weights import cache_dir
@@ -12,6 +14,11 @@ from bench import machine
 from bench.launch.cluster import connect
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
+
+#: How often the command begun anew, in its environment, and how often it may.
+_RESTARTS, _MOST_RESTARTS = "BENCH_RESTARTS", 10
+#: What start() began on this machine.
+_raylets: list[psutil.Process] = []
 
 
 def start(cpus: int | None = None, address: str = "", gpus: float | None = None) -> str:
@@ -34,9 +41,33 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
         logging_level=logging.ERROR,
         object_store_memory=_OBJECT_STORE_BYTES,
     )
+    _raylets[:] = [child for child in psutil.Process().children() if child.name() == "raylet"]
     return f"http://{context.dashboard_url}"
+
+
+def is_up() -> bool:
+    """Whether the raylet that start() began lives: without it nothing runs, and Ray soon ends our process."""
+    try:
+        return all(raylet.status() != psutil.STATUS_ZOMBIE for raylet in _raylets)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def begin_anew() -> None:
+    """Kill what start() began and run this process's own command again in its place; returns if too often done.
+
+    Ray cannot be shut down without its raylet: it ends the whole process as it tries.
+    """
+    done = int(os.environ.get(_RESTARTS, 0))
+    if done >= _MOST_RESTARTS:
+        return
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    sys.stdout.flush()
+    os.execve(sys.executable, sys.orig_argv, os.environ | {_RESTARTS: str(done + 1)})
 
 
 def stop() -> None:
     """End every process that start() began; a cluster that was joined is left standing."""
+    _raylets.clear()
     ray.shutdown()

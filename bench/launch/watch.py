@@ -8,6 +8,8 @@ from typing import Any
 
 from ray import tune
 
+from bench.launch.session import is_up
+from bench.stopping import Stop, Terminated
 from bench.trial import TrialJob, record_failure
 from results import store
 
@@ -15,11 +17,20 @@ from results import store
 OnProgress = Callable[[str, float], None]
 
 
-class Watch(tune.Callback):
-    """Passes progress on, and writes the record of a trial whose process died before it could."""
+class RayGone(RuntimeError):
+    """Ray itself died: no trial can run before it is started again."""
 
-    def __init__(self, jobs: dict[str, TrialJob], on_progress: OnProgress) -> None:
-        self.jobs, self.on_progress = jobs, on_progress
+
+class Watch(tune.Callback):
+    """Passes progress on, and writes the record of a trial whose process died before it could.
+
+    unborn: jobs whose process died before Tune had seen it work.
+    """
+
+    def __init__(self, jobs: dict[str, TrialJob], on_progress: OnProgress, stop: Stop | None = None) -> None:
+        self.jobs, self.on_progress, self.stop = jobs, on_progress, stop
+        self.unborn: list[TrialJob] = []
+        self._awaited: set[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project never makes: a progress bar has no place there."""
@@ -28,12 +39,28 @@ class Watch(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         self.on_progress(trial.config["key"], min(0.99, float(result.get("share", 0.0))))
 
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """RayGone where Ray itself died. Terminated after a stop was asked for, once the trials that ran then have
+        ended or their time is up.
+        """
+        if not is_up():
+            raise RayGone("Ray's raylet died")
+        if not (self.stop and self.stop.asked):
+            return
+        running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}
+        self._awaited = (running if self._awaited is None else self._awaited) & running
+        if not self._awaited or self.stop.over:
+            raise Terminated
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         self.on_progress(trial.config["key"], 1.0)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
         job = self.jobs[key]
+        if trial.should_recover():  # Tune would have, had the process come up
+            self.unborn.append(job)
+            return
         if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
             record_failure(job, _error_of(trial))
         self.on_progress(key, 1.0)

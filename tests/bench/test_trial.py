@@ -172,7 +172,7 @@ def test_a_loss_that_is_no_number_is_recorded_with_its_step(study):
     wild = {**SMALL, "train": {"steps": 4, "lr": 1e30, "clip": 1e30, "warmup": 0.0}}
     (job,) = jobs_of(replace(study, settings=wild))
     record = attempt(job, lambda entry, share: None)
-    assert record.status is Status.FAILED and "Diverged: the loss is" in record.error
+    assert record.status is Status.DIVERGED and "Diverged: the loss is" in record.error
 
 
 def test_real_images_with_a_random_block_say_random(tiny_msd, tmp_path):
@@ -207,7 +207,7 @@ def test_a_process_that_dies_after_its_record_leaves_it(study):
     record = attempt(job, lambda entry, share: None)
     error = study.run / "error.txt"
     error.write_text("The actor died")
-    died = SimpleNamespace(config={"key": job.spec.key}, error_file=str(error))
+    died = SimpleNamespace(config={"key": job.spec.key}, error_file=str(error), should_recover=lambda: False)
     seen: list[tuple[str, float]] = []
     watch = Watch({job.spec.key: job}, lambda key, share: seen.append((key, share)))
     watch.on_trial_error(0, [], died)
