@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.presets import TrainSettings
+from bench.presets import AUTOCAST, TrainSettings
 from bench.schedule import make_optimizer
 
 if not torch.cuda.is_available():
@@ -115,6 +115,7 @@ def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, An
         "zero_optimization": {"stage": zero_stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        "torch_autocast": {"enabled": train.precision == "bf16", "dtype": "bfloat16"},
+        # With fp16 it scales the loss by itself; that has never run on a GPU.
+        "torch_autocast": {"enabled": train.precision in AUTOCAST, "dtype": AUTOCAST.get(train.precision, "bfloat16")},
         "steps_per_print": 10**9,
     }

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bench.data.grid import Grid, to_ras
 from bench.errors import PredictionError
 from bench.native import planes
+from bench.presets import AUTOCAST
 from bench.windows import OnWindows, Predictor, slabs
 from mvl.config import Size3
 from results.record import TrialSpec
@@ -25,8 +26,8 @@ class Inference:
 
     window is the size of what the model gets, in voxels; overlap that of neighbouring windows, as a share of it; batch
     how many it gets at once. mirror, letters of xyz: the mean is taken over the image and its mirror images along every
-    choice of these axes (RAS), none unless asked for, since a mirrored liver is a spleen. precision `bf16` computes
-    under autocast, as training does.
+    choice of these axes (RAS), none unless asked for, since a mirrored liver is a spleen. precision `bf16` and `fp16`
+    compute under autocast, as training does.
     """
 
     window: Size3
@@ -104,13 +105,14 @@ def probabilities(model: nn.Module, how: Inference) -> Predictor:
     """
     device = next(model.parameters()).device
     flips = mirrored(how.mirror)
+    dtype = getattr(torch, AUTOCAST.get(how.precision, "bfloat16"))
 
     @torch.no_grad()
     def predictor(image_BCxyz: Tensor) -> Tensor:
         image_BCxyz = image_BCxyz.to(device)
         mean: Tensor | None = None
         for axes in flips:
-            with torch.autocast(device.type, torch.bfloat16, enabled=how.precision == "bf16"):
+            with torch.autocast(device.type, dtype, enabled=how.precision in AUTOCAST):
                 logits_BKxyz = model(image_BCxyz.flip(axes) if axes else image_BCxyz)
             part = logits_BKxyz.float().softmax(1)
             part = part.flip(axes) if axes else part

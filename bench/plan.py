@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.arms import Arm
+from bench.data.folder import TaskFolder
 from bench.data.splits import SEED, Part, Split, make_splits
 from bench.preflight import Ground
+from bench.presets import Settings
 from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
 from results.arms import arm_key
@@ -27,41 +29,56 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
     An arm that a variant does not touch, as a reference model, is one trial.
     """
     jobs: dict[str, TrialJob] = {}
+    places = str(full_path(ground.root)), str(study.run.resolve())  # Ray's workers stand in another folder
+    variants = study.each_resolved()
     for name, folder in ground.folders.items():
-        task = folder.spec
-        sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
-        tolerance = {"tolerance": study.resolved()["data"]["tolerance"] or task.tolerance}
-        parts = make_splits(folder.cases, study.folds, study.fractions)
-        for part, seed, arm, settings in itertools.product(parts, study.seeds, ground.arms, study.each_resolved()):
-            spec = TrialSpec(
-                task=name,
-                backbone=arm.name,
-                control=arm.control,
-                layer=arm.layer,
-                weights=arm.weights,
-                seed=seed,
-                fold=part.fold,
-                fraction=part.fraction,
-                split_digest=part.split.digest,
-                data_digest=ground.digests[name],
-                train=settings["train"],
-                model=_lists(arm.model(settings) | sizes),
-                data=settings["data"] | tolerance,
-                block=arm.settings(settings["block"]),
-            )
-            jobs.setdefault(spec.digest, _job(study, ground, arm, spec, _info(ground, name, part.split)))
+        # Trials that differ in seed and part alone share these; a study may have ten thousand of them.
+        arms = [(arm, _settings(arm, folder, each)) for arm, each in itertools.product(ground.arms, variants)]
+        for part in make_splits(folder.cases, study.folds, study.fractions):
+            info, split_digest = _info(ground, name, part.split), part.split.digest
+            for seed, (arm, settings) in itertools.product(study.seeds, arms):
+                spec = TrialSpec(
+                    task=name,
+                    backbone=arm.name,
+                    control=arm.control,
+                    layer=arm.layer,
+                    weights=arm.weights,
+                    seed=seed,
+                    fold=part.fold,
+                    fraction=part.fraction,
+                    split_digest=split_digest,
+                    data_digest=ground.checks[name].digest,
+                    **settings,
+                )
+                if spec.digest not in jobs:
+                    jobs[spec.digest] = _job(study, places, arm, spec, info)
     return list(jobs.values())
 
 
-def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: TaskInfo) -> TrialJob:
+def _settings(arm: Arm, folder: TaskFolder, settings: Settings) -> dict[str, dict[str, Any]]:
+    """What an arm is trained with on a task: the groups of a specification."""
+    task = folder.spec
+    sizes = {"channels": len(task.channels), "classes": len(task.labels) + 1}
+    return {
+        "train": settings["train"],
+        "model": _lists(arm.model(settings) | sizes),
+        "data": settings["data"] | {"tolerance": settings["data"]["tolerance"] or task.tolerance},
+        "block": arm.settings(settings["block"]),
+    }
+
+
+def _job(study: StudySpec, places: tuple[str, str], arm: Arm, spec: TrialSpec, info: TaskInfo) -> TrialJob:
+    data, run = places
     return TrialJob(
         spec=spec,
         info=info,
-        data=str(full_path(ground.root)),  # Ray's workers stand in another folder
-        run=str(study.run.resolve()),
+        data=data,
+        run=run,
         backbone=arm.backbone,
         block=arm.block,
         workers=study.workers_per_trial,
+        cpus=study.cpus_per_worker,
+        gpus=study.gpus_per_worker,
         zero_stage=study.zero_stage,
         checkpointing=study.checkpointing,
         activations=study.activations,
@@ -89,18 +106,24 @@ def _info(ground: Ground, name: str, split: Split) -> TaskInfo:
 
 def remember(run: Path, specs: Iterable[TrialSpec]) -> None:
     """Add trials to the run folder's plan; StudyError if one is there already with other data, weights or settings."""
-    plan = {_slot(entry): entry for entry in planned(run)}
-    for spec in specs:
+    before = planned(run)
+    known = {entry["digest"] for entry in before}
+    new = {spec.digest: spec for spec in specs if spec.digest not in known}
+    if not new and (run / FILE).exists():
+        return
+    slots = {_slot(_spec(entry)): entry for entry in before}
+    for spec in new.values():
         entry = json.loads(json.dumps(asdict(spec))) | {"digest": spec.digest, "key": spec.key}
-        before = plan.get(_slot(entry))
-        if before and before["digest"] != entry["digest"]:
-            field = next(name for name in entry if before.get(name) != entry[name])
+        other = slots.setdefault(_slot(spec), entry)
+        if other is not entry:
+            field = next(name for name in entry if other.get(name) != entry[name])
             raise StudyError(
                 f"{run}: {spec.title} was planned with another {field} "
-                f"({before.get(field)!r}, now {entry[field]!r}); use another folder with --out"
+                f"({other.get(field)!r}, now {entry[field]!r}); use another folder with --out"
             )
-        plan[_slot(entry)] = entry
-    atomic_write(run / FILE, (json.dumps(list(plan.values()), indent=1, sort_keys=True) + "\n").encode())
+    # A line a trial: many thousands are written in the time that indenting them would take for one.
+    lines = ",\n".join(json.dumps(entry, sort_keys=True) for entry in slots.values())
+    atomic_write(run / FILE, f"[\n{lines}\n]\n".encode())
 
 
 def save_splits(study: StudySpec, ground: Ground, run: Path) -> None:
@@ -150,8 +173,8 @@ def _spec(entry: dict[str, Any]) -> TrialSpec:
     return TrialSpec(**(plain | {"weights": Weights(**plain["weights"])}))
 
 
-def _slot(entry: dict[str, Any]) -> tuple[Any, ...]:
-    return (entry["task"], *arm_key(_spec(entry)), entry["seed"], entry["fold"])
+def _slot(spec: TrialSpec) -> tuple[Any, ...]:
+    return (spec.task, *arm_key(spec), spec.seed, spec.fold)
 
 
 def _lists(values: dict[str, Any]) -> dict[str, Any]:

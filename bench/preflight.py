@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import trackers
+from bench import machine, trackers
 from bench.arms import Arm, find_arms
-from bench.data.check import check_task
+from bench.data.check import TaskCheck, check_task
 from bench.data.folder import DataError, TaskFolder, merged_name, open_task, task_names
 from bench.data.layouts.table import UNKNOWN
 from bench.data.phantom import phantom_root, write_phantom
@@ -26,11 +25,11 @@ Narrow = Callable[[TaskFolder], TaskFolder]
 
 @dataclass(frozen=True)
 class Ground:
-    """What was found in order: the tasks, the digests of their content, the arms; notices say what was left out."""
+    """What was found in order: the tasks, what looking at their cases told, the arms; notices say what was left out."""
 
     root: Path
     folders: dict[str, TaskFolder]
-    digests: dict[str, str]
+    checks: dict[str, TaskCheck]
     arms: tuple[Arm, ...]
     notices: tuple[str, ...] = ()
 
@@ -41,10 +40,7 @@ def check(study: StudySpec, say: Say, narrow: Narrow | None = None) -> Ground:
     narrow leaves cases of a task out before any of its images is opened.
     """
     problems = [text] if (text := trackers.problem(study.log)) else []
-    if study.workers_per_trial > (os.cpu_count() or 1):
-        problems.append(
-            f"--workers-per-trial: {study.workers_per_trial} workers, but this machine has {os.cpu_count()} cores"
-        )
+    problems += [] if study.address else _beyond_this_machine(study)  # a cluster is asked once it is reached
     arms, notices = find_arms(study, say, problems)
     _raise(problems)
     if study.data is None:
@@ -58,9 +54,27 @@ def check(study: StudySpec, say: Say, narrow: Narrow | None = None) -> Ground:
     problems += _unused_window(folders, study)
     _raise(problems)
     told = [*notices]
-    digests = {name: _checked(folder, study, say, problems, told) for name, folder in folders.items()}
+    checks = {name: _checked(folder, study, say, problems, told) for name, folder in folders.items()}
     _raise(problems)
-    return Ground(root, folders, digests, arms, (*told, *_timed(study)))
+    return Ground(root, folders, checks, arms, (*told, *_timed(study)))
+
+
+def _beyond_this_machine(study: StudySpec) -> list[str]:
+    """What the study asks of devices that are not here."""
+    workers, cores, gpus = study.workers_per_trial, machine.cores(), machine.gpus()
+    share = min(1, gpus) if study.gpus_per_worker is None else study.gpus_per_worker
+    problems = []
+    if share > gpus:
+        problems.append(f"--gpus-per-worker: {share:g}, but torch finds no GPU on this machine; leave it out, or use 0")
+    elif workers * share > gpus:
+        problems.append(f"--workers-per-trial: {workers} workers, but this machine has {gpus} GPUs")
+    each = max(1, study.cpus_per_worker)
+    if workers * each > cores:
+        of = f" of {each} cores each (--cpus-per-worker)" if each > 1 else ""
+        problems.append(f"--workers-per-trial: {workers} workers{of}, but this machine has {cores} cores")
+    if study.resolved()["train"]["precision"] == "fp16" and not (gpus and share):
+        problems.append("--precision fp16: needs a GPU, and this trial would have none; use fp32, or bf16")
+    return problems
 
 
 def _timed(study: StudySpec) -> list[str]:
@@ -102,7 +116,7 @@ def _ct(folder: TaskFolder) -> tuple[bool, ...]:
     return ct_channels(folder.spec.modality, folder.spec.channels)
 
 
-def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str], notices: list[str]) -> str:
+def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str], notices: list[str]) -> TaskCheck:
     say(f"{folder.spec.name}: {len(folder.cases)} cases")
     found = check_task(folder)
     problems += found.problems
@@ -116,4 +130,4 @@ def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str]
             f"{folder.spec.name}: {folder.source.name} gives no modality, so each image is standardised by itself; "
             "CT is clipped and scaled by the training foreground: say so in a modality column"
         )
-    return found.digest
+    return found

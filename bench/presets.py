@@ -14,6 +14,9 @@ from mvl.config import SegmenterConfig
 
 Settings = dict[str, dict[str, Any]]
 
+#: What training computes in under autocast -> torch's name of it; fp16 is scaled against underflow, and needs a GPU.
+AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
+
 #: Settings of training, what is good of a value, and what is said of one that is not.
 _LIMITS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (("batch", "epochs"), lambda value: value >= 1, "is not a positive whole number"),
@@ -25,7 +28,7 @@ _LIMITS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
 _KNOWN = {
     "optimizer": ("adamw", "adam"),
     "schedule": ("cosine", "plateau"),
-    "precision": ("fp32", "bf16"),
+    "precision": ("fp32", *AUTOCAST),
     "augment": ("none", "light", "full"),
 }
 
@@ -236,7 +239,7 @@ def resolve(preset: str, overrides: Settings) -> Settings:
     references.check(settings["reference"])
     SegmenterConfig.of(settings["model"] | {"channels": 1, "classes": 2})
     if settings["block"]["dtype"] == "auto":
-        settings["block"]["dtype"] = settings["train"]["precision"]
+        settings["block"]["dtype"] = "bf16" if settings["train"]["precision"] == "bf16" else "fp32"
     return settings
 
 

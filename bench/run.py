@@ -7,9 +7,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import driver, leftovers, plan, preflight
+from bench import driver, estimate, leftovers, plan, preflight
 from bench.errors import INTERRUPTED, TERMINATED
 from bench.holder import held
+from bench.preflight import Ground
 from bench.progress import TrialProgress, to_stderr
 from bench.status import running_in
 from bench.stopping import Stop, Terminated
@@ -40,23 +41,25 @@ def run_study(study: StudySpec, console: Console) -> int:
         plan.remember(run, [job.spec for job in jobs])
         plan.save_splits(study, ground, run)
         bind(study, run)
-        return _run_missing(run, jobs, study, ground.notices, stop, console)
+        return _run_missing(run, jobs, study, ground, stop, console)
 
 
 def _run_missing(
-    run: Path, jobs: list[TrialJob], study: StudySpec, left_out: Iterable[str], stop: Stop, console: Console
+    run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, stop: Stop, console: Console
 ) -> int:
-    done, wild = store.completed(run), set() if study.retry_diverged else store.diverged(run)
+    past = estimate.Past.of_run(run)
+    done, wild = past.done, set() if study.retry_diverged else past.diverged
     leftovers.sweep(run, done)
     todo = [job for job in jobs if job.spec.digest not in done | wild]
-    _say_ground(jobs, todo, left_out, console)
+    todo = estimate.longest_first(todo, estimate.durations(todo, ground.checks, past, estimate.Room.here(study)))
+    _say_ground(jobs, todo, ground.notices, console)
     if not todo:
         console.print(f"nothing to run: {len(jobs) - _count(jobs, wild)} of {len(jobs)} trials are complete")
     ended = _launch(todo, study, stop, console) if todo else 0
     if ended == TERMINATED:
         return ended  # there is no time for a report
     page = run / "report" / "index.html"
-    if store.read(run) and (todo or not _is_current(page, run)):
+    if any((run / "trials").rglob("*.json")) and (todo or not _is_current(page, run)):
         console.print("writing the report …")
         page = write_outputs(run)
     _say_notices(run, todo, console)
@@ -93,10 +96,13 @@ def _launch(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console
 def _run_on_ray(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> None:
     from bench import launch
 
-    console.print("starting Ray …")
-    ray = launch.start()
+    console.print(f"joining Ray at {study.address} …" if study.address else "starting Ray …", highlight=False)
+    ray = launch.start(address=study.address, gpus=study.gpus_per_worker)
     console.print(ray.words(console.is_terminal), highlight=False, markup=False)
     stop.listen()
+    if study.address:
+        for line in launch.look_at_nodes(todo):
+            console.print(line, highlight=False, markup=False)
     told = titles(job.spec for job in todo)
     names = {job.spec.key: told[job.spec.digest] for job in todo}
     progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))

@@ -60,7 +60,7 @@ class Records:
 
 
 def _ended(path: Path) -> Ended:
-    record = store.read_file(path)
+    record = store.read_head(path)
     parts = [record.cost.get(f"{name}_seconds") for name in ("prepare", "train", "score")]
     seconds = sum(part for part in parts if part is not None) if any(parts) else None
     complete = record.status is Status.COMPLETE

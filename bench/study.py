@@ -13,8 +13,9 @@ import tomli_w
 
 from backbones.request import anchored, anchored_path
 from bench import variants
-from bench.interval import NEVER, Interval
 from bench.presets import PHANTOM_STEPS, Settings, resolve
+from bench.running import KINDS as RUNNING_KINDS
+from bench.running import Running, StudyError
 from mvl import references
 from results import record
 from results.store import atomic_write
@@ -28,22 +29,17 @@ Labels = Literal["official", "binary"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
-class StudyError(ValueError):
-    """The request cannot be carried out; the message names the flag or file, what was given and what would work."""
-
-
 @dataclass(frozen=True)
-class StudySpec:
-    """One study. data is None for the phantom decathlon; tasks empty means all that the data hold.
+class StudySpec(Running):
+    """One study, and how to run it. data is None for the phantom decathlon; tasks empty means all that the data hold.
 
     folds `all` is, for each task, as many as it has. fractions are of the training patients, nested. labels `binary`
     merges all foreground of every task into one label.
     backbones is what `backbones.request.parse` reads. controls: names of CONTROLS, or `standard` or `all`.
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
-    preset, by group. variants are lists of values for settings of the model; each combination is an arm.
-    The last twelve fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
-    the activation maps, checkpoint_every what `bench.interval` reads, log a tracker of `bench.trackers`.
+    preset, by group. variants are lists of values for settings of the model; each combination is an arm. What
+    `bench.running` adds changes no number, and neither does command.
     """
 
     backbones: tuple[str, ...] = ("none",)
@@ -60,19 +56,10 @@ class StudySpec:
     settings: Settings = field(default_factory=dict)
     variants: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     out: str | None = None
-    workers_per_trial: int = 1
-    zero_stage: int = 0
-    max_concurrent: int = 0
-    checkpointing: bool = False
-    activations: int = 2
-    offline: bool = False
-    keep_models: bool = True
-    checkpoint_every: str = "5m"
-    retry_diverged: bool = False
-    log: str = ""
     command: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self._check_splits()
         if not self.backbones:
             raise StudyError("--backbones: at least one name is needed; `--backbones none` is the baseline alone")
@@ -82,20 +69,13 @@ class StudySpec:
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             raise StudyError(f"--controls: unknown control {unknown[0]!r}{hint} available: {', '.join(known)}")
         self._check_references()
-        if self.workers_per_trial < 1:
-            raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
-        if self.zero_stage not in (0, 1, 2, 3):
-            raise StudyError(f"--zero-stage: {self.zero_stage} is not one of 0, 1, 2, 3")
-        if self.zero_stage == 3 and self.workers_per_trial > 1:
+        train, workers = self.each_resolved()[0]["train"], self.workers_per_trial
+        if train["precision"] == "fp16" and self.zero_stage:
             raise StudyError(
-                "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
+                f"--precision fp16 with --zero-stage {self.zero_stage}: DeepSpeed would clip gradients that are still "
+                "scaled; use --zero-stage 0, or --precision bf16"
             )
-        self._check_counts()
-        try:
-            Interval.of(self.checkpoint_every, 1, 1)
-        except ValueError as error:
-            raise StudyError(f"{error}, or {NEVER}") from error
-        batch, workers = self.each_resolved()[0]["train"]["batch"], self.workers_per_trial
+        batch = train["batch"]
         if batch % workers:
             raise StudyError(
                 f"--workers-per-trial: {workers} workers cannot share train.batch = {batch}; "
@@ -107,11 +87,6 @@ class StudySpec:
             references.chosen(self.references)
         except ValueError as error:
             raise StudyError(f"--references: {error}") from error
-
-    def _check_counts(self) -> None:
-        for name, none in {"max_concurrent": "is as many as fit", "activations": "keeps no maps"}.items():
-            if getattr(self, name) < 0:
-                raise StudyError(f"--{name.replace('_', '-')}: {getattr(self, name)} is below 0; 0 {none}")
 
     def _check_splits(self) -> None:
         for name in ("seeds", "folds"):
@@ -211,9 +186,8 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
     "fractions": (float,),
-    **dict.fromkeys(("data", "preset", "out", "labels", "checkpoint_every", "log"), str),
-    **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
-    **dict.fromkeys(("checkpointing", "offline", "keep_models", "retry_diverged"), bool),
+    **dict.fromkeys(("data", "preset", "out", "labels"), str),
+    **RUNNING_KINDS,
     **dict.fromkeys(("weights", "variants"), dict),
 }
 
@@ -234,6 +208,7 @@ def _typed(value: Any, name: str, path: Path) -> Any:
         good = isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
         words = "a table of NAME = 'path or random'"
     else:
+        value = float(value) if kind is float and type(value) is int else value
         good, words = type(value) is kind, f"of type {kind.__name__}"
     if not good:
         raise StudyError(f"{path}: {name} is {value!r}; it must be {words}")

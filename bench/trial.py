@@ -46,6 +46,7 @@ class TrialJob:
     """A trial and where its things are. Nothing here but `spec` may change a number.
 
     data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
+    cpus and gpus are those of a worker, as `bench.running` has them.
     activations: of how many held-out cases, the first by name, the activation maps are kept.
     keep_model: store the trained model in the run folder. checkpoint_every: how often training is kept, as
     `bench.interval` reads it.
@@ -58,6 +59,8 @@ class TrialJob:
     backbone: BackboneSpec | None = None
     block: BlockFile | None = None
     workers: int = 1
+    cpus: int = 0
+    gpus: float | None = None
     zero_stage: int = 0
     checkpointing: bool = False
     activations: int = 0

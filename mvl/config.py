@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 Size3 = tuple[int, int, int]
+ONE: Size3 = (1, 1, 1)
 
 CHOICES = {
     "attention": ("global", "hybrid"),
@@ -112,3 +113,17 @@ class SegmenterConfig:
         if unknown:
             raise ValueError(f"unknown model settings: {', '.join(unknown)}; known: {', '.join(sorted(cls.names()))}")
         return cls(**settings)
+
+
+def upsampling_steps(patch: Size3) -> list[Size3]:
+    """How the patch is undone, coarse to fine: halving each axis that can be halved, then what is left over.
+
+    >>> upsampling_steps((8, 8, 2))
+    [(2, 2, 2), (2, 2, 1), (2, 2, 1)]
+    """
+    left, steps = list(patch), list[Size3]()
+    while max(left) > 1:
+        x, y, z = (2 if side % 2 == 0 else side for side in left)
+        left = [left[0] // x, left[1] // y, left[2] // z]
+        steps.append((x, y, z))
+    return steps or [ONE]

@@ -6,9 +6,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvl.config import SegmenterConfig, Size3
-
-_ONE: Size3 = (1, 1, 1)
+from mvl.config import ONE, SegmenterConfig, Size3, upsampling_steps
 
 
 class LinearDecoder(nn.Module):
@@ -42,7 +40,7 @@ class SkipDecoder(nn.Module):
     def __init__(self, config: SegmenterConfig, subpixel: bool = False) -> None:
         super().__init__()
         self.steps = upsampling_steps(config.patch)
-        self.cell = self.steps.pop() if subpixel else _ONE
+        self.cell = self.steps.pop() if subpixel else ONE
         finest = config.decoder_width * (2 if subpixel else 1)
         widths = [min(config.width, finest << level) for level in reversed(range(len(self.steps)))]
         inner = [config.width, *widths]
@@ -85,20 +83,6 @@ def from_cells(logits: Tensor, cell: Size3) -> Tensor:
     """The inverse of `to_cells`: (B, K p q r, X / p, Y / q, Z / r) to (B, K, X, Y, Z)."""
     p, q, r = cell
     return rearrange(logits, "b (k p q r) x y z -> b k (x p) (y q) (z r)", p=p, q=q, r=r)
-
-
-def upsampling_steps(patch: Size3) -> list[Size3]:
-    """How the patch is undone, coarse to fine: halving each axis that can be halved, then what is left over.
-
-    >>> upsampling_steps((8, 8, 2))
-    [(2, 2, 2), (2, 2, 1), (2, 2, 1)]
-    """
-    left, steps = list(patch), list[Size3]()
-    while max(left) > 1:
-        x, y, z = (2 if side % 2 == 0 else side for side in left)
-        left = [left[0] // x, left[1] // y, left[2] // z]
-        steps.append((x, y, z))
-    return steps or [_ONE]
 
 
 class ConvNormAct(nn.Module):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
@@ -109,7 +109,8 @@ class TrialSpec:
 
         Of the weights only what they are, not where they were read: the same bytes from elsewhere are the same trial.
         """
-        return digest_of(asdict(self) | {"weights": [self.weights.kind, self.weights.sha256]})
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return digest_of(values | {"weights": [self.weights.kind, self.weights.sha256]})
 
     @property
     def arm(self) -> str:

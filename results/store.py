@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,10 @@ from results.record import Status, TrialResult
 #: These parts of a record may differ between two runs of the same trial. Of the specification, what may not is in the
 #: digest, which is compared; the place that weights were read from is not.
 _INCIDENTAL = ("cost", "provenance", "spec")
+#: The first key after the cases in the canonical form, which indents what is on top by one space; and how much of a
+#: file's end is looked at for it.
+_AFTER_CASES = b'\n "cost": {'
+_TAIL = 32 * 1024
 
 
 class RecordError(ValueError):
@@ -58,28 +64,57 @@ def read(run: Path) -> list[TrialResult]:
     Raises RecordError for a damaged record, and for one that lies where its key does not say: a copy counts twice.
     """
     trials = Path(run) / "trials"
-    records = []
-    for path in sorted(trials.rglob("*.json")):
-        record = read_file(path)
-        if path != trials / f"{record.spec.key}.json":
-            raise RecordError(f"{path} is not in its place (expected trials/{record.spec.key}.json): move or delete it")
-        records.append(record)
-    return records
+    return [_in_place(trials, path, read_file(path)) for path in _paths(trials)]
+
+
+def heads(run: Path) -> Iterator[TrialResult]:
+    """Every record of a run without its cases and without looking at them, sorted by path; one at a time.
+
+    The cases are nearly all of a record, and whoever asks what is complete has no use for them. RecordError as `read`
+    has it; damage among the cases alone is seen by those who read them.
+    """
+    trials = Path(run) / "trials"
+    return (_in_place(trials, path, read_head(path)) for path in _paths(trials))
+
+
+def read_head(path: Path) -> TrialResult:
+    """One record without its cases: what stands after them in the canonical form, or of the whole in any other."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        tail = file.read()
+    start = tail.find(_AFTER_CASES)
+    if start >= 0:
+        try:
+            return TrialResult.from_json('{"cases": [],' + tail[start:].decode())
+        except ValueError:
+            pass  # the whole says better what is wrong
+    return replace(read_file(path), cases=())
 
 
 def completed(run: Path) -> set[str]:
     """Digests of the trials that are complete."""
-    return {record.spec.digest for record in read(run) if record.status is Status.COMPLETE}
+    return {record.spec.digest for record in heads(run) if record.status is Status.COMPLETE}
 
 
 def failed(run: Path) -> list[TrialResult]:
     """The records of trials that failed or diverged, with their errors, sorted by path."""
-    return [record for record in read(run) if record.status is not Status.COMPLETE]
+    return [record for record in heads(run) if record.status is not Status.COMPLETE]
+
+
+def _paths(trials: Path) -> list[Path]:
+    return sorted(trials.rglob("*.json"))
+
+
+def _in_place(trials: Path, path: Path, record: TrialResult) -> TrialResult:
+    if path != trials / f"{record.spec.key}.json":
+        raise RecordError(f"{path} is not in its place (expected trials/{record.spec.key}.json): move or delete it")
+    return record
 
 
 def diverged(run: Path) -> set[str]:
     """Digests of the trials whose loss ceased to be a number: the same settings would end there again."""
-    return {record.spec.digest for record in read(run) if record.status is Status.DIVERGED}
+    return {record.spec.digest for record in heads(run) if record.status is Status.DIVERGED}
 
 
 def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:

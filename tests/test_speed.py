@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.speed import block, checkpoints, harness, weights
+from tests.speed import block, checkpoints, distributed, harness, weights
 from tests.speed.__main__ import main
 from tests.speed.harness import CannotMeasure, Measurement, Reading
 
@@ -218,3 +218,24 @@ def test_the_verdict_of_bf16_waits_for_a_cpu_that_has_it(monkeypatch):
     reading = block.share_bf16(3)
     assert reading.undecided == "" and reading.runs == 3
     assert reading.note == f"bare products take {reading.peer / reading.ours:.0%} of the block's time"
+
+
+@given(st.lists(st.floats(0.5, 60), min_size=2, max_size=30), st.floats(0, 9), st.floats(0, 5), st.data())
+def test_what_further_trials_take_beside_their_own_is_found(own, start, beside, data):
+    """Two cores that are never idle; what the first trials took once is in both runs."""
+    few = data.draw(st.integers(1, len(own) - 1))
+    once = data.draw(st.floats(0, 30))
+    runs = [
+        distributed.Ran(start + once + (sum(part) + beside * len(part)) / 2, start, 0.0, tuple(part))
+        for part in (own, own[:few])
+    ]
+    assert distributed.overhead(*runs) == pytest.approx(beside, abs=1e-6)
+    assert distributed.allowed(runs[0]) == pytest.approx(1.25 * sum(own) / 2 + start)
+
+
+def test_a_finished_record_of_the_take_up_is_a_record():
+    from results.record import TrialResult
+
+    like, cases = distributed.one_record()
+    record = TrialResult.from_json(like.to_json().replace('"cases": []', cases, 1))
+    assert len(record.cases) == 100 and record.spec == like.spec

@@ -22,6 +22,7 @@ SHORT = {
     "rotary": ("block", "rotary"),
     "causal": ("block", "causal"),
     "block_dtype": ("block", "dtype"),
+    "precision": ("train", "precision"),
 }
 #: Flags that are short for a setting of the model; several values make several arms.
 VARIED = ("attention", "fusion", "placement", "residual", "decoder", "mapper_lora")
@@ -157,10 +158,28 @@ STUDY_OPTIONS = [
         "--models/--no-models", "keep_models", default=None, help="Keep each trained model for `bench predict` [kept]."
     ),
     click.option("--out", help="Run folder [runs/<data>-<preset>]."),
+    click.option(
+        "--precision",
+        type=click.Choice(["fp32", "bf16", "fp16"]),
+        help="Short for --set train.precision=…; fp16 needs a GPU.",
+    ),
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
+    click.option(
+        "--gpus-per-worker",
+        type=float,
+        help="0, 1, or a part of one that trials share [1 where there are any].",
+    ),
+    click.option(
+        "--cpus-per-worker", type=int, help="Cores of a worker [1; all that no other trial uses, for a lone worker]."
+    ),
     click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
     click.option("--max-concurrent", type=int, help="Trials at a time [as many as fit]."),
     click.option("--log", type=click.Choice(trackers.KNOWN), help="Also tell this tracker; needs its extra."),
+    click.option(
+        "--address",
+        metavar="auto|HOST:PORT|ray://HOST:PORT",
+        help="A Ray cluster that is running, and that is left running; see examples/cluster [a Ray of our own].",
+    ),
 ]
 
 

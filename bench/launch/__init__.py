@@ -1,6 +1,7 @@
 """The only room that imports Ray: jobs in, finished records on disk out.
 
-`session` starts and stops Ray, `resources` says how many trials fit, `jobs` runs them, `watch` listens to them.
+`session` starts and stops Ray, or joins a `cluster` whose `nodes` are looked at; `resources` says how many trials fit,
+`jobs` runs them, through the `client` where need be, and `watch` listens to them.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 from bench.launch.jobs import OnProgress, run
+from bench.launch.nodes import look_at_nodes
 from bench.launch.session import begin_anew, start, stop
 from bench.launch.watch import RayGone
 
-__all__ = ["OnProgress", "RayGone", "begin_anew", "run", "start", "stop"]
+__all__ = ["OnProgress", "RayGone", "begin_anew", "look_at_nodes", "run", "start", "stop"]
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by our records, once

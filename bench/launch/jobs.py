@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import ray
 from ray import train as ray_train
 from ray import tune
 
 from bench.launch import loggers
-from bench.launch.resources import resources, slots
+from bench.launch.client import run_there, through_client
+from bench.launch.resources import nodes, resources, scaling, slots
 from bench.launch.told import told
 from bench.launch.watch import OnProgress, Watch
-from bench.stopping import Stop, Stopped, asked
+from bench.stopping import Stop, Stopped, Terminated, asked
 from bench.trial import Report, TrialJob, attempt, attempt_together, record_failure
 
 _SECONDS_BETWEEN_REPORTS = 2.0
@@ -39,26 +39,33 @@ def run(
     asked for, and the trials that ran then have ended or their time was up.
     """
     for _ in range(1 + RETRIES):
-        if not (jobs := _round(jobs, on_progress, max_concurrent, stop, log)):
+        if through_client():
+            # A stop is asked for by the run folder.
+            jobs = run_there(_round, on_progress, jobs, max_concurrent, None, log)
+            if stop and stop.asked:
+                raise Terminated
+        else:
+            jobs = _round(jobs, max_concurrent, stop, log, on_progress)
+        if not jobs:
             return
     for job in jobs:
         record_failure(job, "its process died each time before it could begin")
 
 
 def _round(
-    jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int, stop: Stop | None, log: str
+    jobs: Sequence[TrialJob], max_concurrent: int, stop: Stop | None, log: str, on_progress: OnProgress
 ) -> list[TrialJob]:
     """Run the jobs; returns those whose process died before Tune saw it work, which Tune does not begin again."""
     by_key = {job.spec.key: job for job in jobs}
-    workers = jobs[0].workers
-    room = slots(workers)
+    first, there = jobs[0], nodes()
+    room = slots(first, there)
     concurrent = min(room, max_concurrent or room)
-    trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
+    trainable = tune.with_parameters(_one_worker if first.workers == 1 else _many_workers, jobs=by_key)
     watch = Watch(by_key, on_progress, stop)
     callbacks = [watch, *loggers.callbacks(log, Path(jobs[0].run))]
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
-            tune.with_resources(trainable, resources(workers, room // concurrent)),
+            tune.with_resources(trainable, resources(first, concurrent, there)),
             param_space={"key": tune.grid_search(list(by_key))},
             tune_config=tune.TuneConfig(
                 reuse_actors=True, max_concurrent_trials=concurrent, trial_name_creator=_name_of
@@ -108,13 +115,14 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
     from bench.launch.group import NodeTorchConfig
 
     job = jobs[config["key"]]
-    gpu = bool(ray.cluster_resources().get("GPU"))
-    with tempfile.TemporaryDirectory(prefix="bench-train-") as storage:
+    scale = scaling(job)
+    # Train wants a folder that the nodes of all workers share, as they do the run folder.
+    with tempfile.TemporaryDirectory(prefix=".train-", dir=job.run) as storage:
         TorchTrainer(
             _rank,
             train_loop_config={"job": job},
-            torch_config=NodeTorchConfig(backend="nccl" if gpu else "gloo"),
-            scaling_config=ray_train.ScalingConfig(num_workers=job.workers, use_gpu=gpu),
+            torch_config=NodeTorchConfig(backend="nccl" if scale.use_gpu else "gloo"),
+            scaling_config=scale,
             run_config=ray_train.RunConfig(
                 name=str(tune.get_context().get_trial_id()),
                 storage_path=storage,

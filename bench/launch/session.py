@@ -1,4 +1,4 @@
-"""Ray itself: begun on this machine, and ended."""
+"""Ray itself: begun on this machine, or joined; and ended, or left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import ray
 from ray._private import ray_constants
 
 from backbones.weights import cache_dir
+from bench import machine
 from bench.launch import token
+from bench.launch.cluster import connect
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
 
@@ -44,15 +46,23 @@ class Dashboard:
         return f"Ray dashboard: {self.address}\n  its token: {self.token if private else token.where()}"
 
 
-def start(cpus: int | None = None) -> Dashboard:
-    """Start Ray on this machine, listening on 127.0.0.1 alone."""
+def start(cpus: int | None = None, address: str = "", gpus: float | None = None) -> Dashboard:
+    """Start Ray on this machine, listening on 127.0.0.1 alone, or join the cluster at address.
+
+    With gpus 0 no worker sees a GPU.
+    """
+    if address:
+        return Dashboard(connect(address, gpus), token.read(), "")
+    if gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["BENCH_CACHE"] = str(cache_dir().resolve())  # workers inherit it, and stand in another folder
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
     token.ensure()
     with _on_this_machine_alone():
         context: Any = ray.init(
-            num_cpus=cpus or os.cpu_count(),
+            address="local",  # RAY_ADDRESS may name a cluster that nobody asked for
+            num_cpus=cpus or machine.cores(),
             include_dashboard=True,
             dashboard_host="127.0.0.1",
             _node_ip_address="127.0.0.1",
@@ -91,7 +101,7 @@ def begin_anew() -> None:
 
 
 def stop() -> None:
-    """End every process that start() began."""
+    """End every process that start() began; a cluster that was joined is left standing."""
     _raylets.clear()
     ray.shutdown()
 

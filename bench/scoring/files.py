@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import psutil
 
+from bench import machine
 from bench.data.nifti import DataError, read_nifti, spacing_of
 from bench.scoring.case import score_case
 from bench.scoring.counts import Labels
@@ -94,7 +94,7 @@ def fitting_workers(jobs: Mapping[str, Job]) -> int:
     """As many processes as there are cores, cases, and gigabytes for the largest reference."""
     voxels = max(int(np.prod(_shape(job.reference))) for job in jobs.values())
     fitting = int(0.8 * psutil.virtual_memory().available // (voxels * _BYTES_A_VOXEL + 2**28))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = machine.cores()
     return max(1, min(cores, len(jobs), fitting))
 
 

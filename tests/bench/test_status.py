@@ -97,8 +97,8 @@ def test_time_left_is_at_the_pace_of_complete_trials(run, worker):
 def test_records_are_read_once(run, monkeypatch):
     folder, specs = run
     records, read = Records(folder), []
-    whole = store.read_file
-    monkeypatch.setattr(store, "read_file", lambda path: read.append(path) or whole(path))
+    whole = store.read_head
+    monkeypatch.setattr(store, "read_head", lambda path: read.append(path) or whole(path))
     assert len(records.read()) == len(records.read()) == 2 and len(read) == 2
     store.write(folder, fake.complete(specs[1], fake.task(), (fake.score("p0_a"),)))
     read.clear()  # the store looks at the old record as well

@@ -229,3 +229,14 @@ def test_other_data_under_the_same_name_is_refused(study, make_task, tmp_path):
     others = jobs_of(replace(study, data=str(tmp_path / "other")))
     with pytest.raises(StudyError, match="planned with another data_digest"):
         plan.remember(study.run, [job.spec for job in others])
+
+
+def test_the_plan_grows_by_new_trials_alone(study):
+    jobs = jobs_of(replace(study, seeds=(0, 1, 2)))
+    specs = [job.spec for job in jobs]
+    plan.remember(study.run, specs[:2])
+    before = (study.run / plan.FILE).stat().st_mtime_ns
+    plan.remember(study.run, [*specs[:2], *specs[:2]])
+    assert (study.run / plan.FILE).stat().st_mtime_ns == before
+    plan.remember(study.run, [*specs[1:], *specs])
+    assert plan.expected(study.run) == specs

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from mvl.config import CHOICES, SegmenterConfig
-from mvl.decoder import upsampling_steps
+from mvl.config import CHOICES, SegmenterConfig, upsampling_steps
 from mvl.loss import batch_dice, dice_ce_loss
 from mvl.model import Segmenter
 

@@ -1,5 +1,6 @@
 """The store: atomic, never overwriting, and loud about damage."""
 
+import json
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,24 @@ def test_path_is_the_key_and_content_comes_back(tmp_path, record):
     path = store.write(tmp_path, record)
     assert path == tmp_path / "trials/Task01_Fake/smollm2" / f"0-0-{record.spec.digest}.json"
     assert store.read(tmp_path) == [record]
+
+
+def test_heads_are_the_records_without_their_cases(tmp_path):
+    made = [*fake.records(2), fake.failure(fake.spec("Task09_Fake"), fake.task("Task09_Fake"))]
+    fake.write_run(tmp_path, made, previews=False)
+    assert list(store.heads(tmp_path)) == [replace(record, cases=()) for record in store.read(tmp_path)]
+
+
+def test_a_head_is_read_without_its_cases_and_in_any_form(tmp_path, record):
+    path = store.write(tmp_path, record)
+    text = path.read_text()
+    path.write_text(text.replace('"tp": 50', '"tp": many'))  # no JSON, but nobody looks there
+    assert store.read_head(path) == replace(record, cases=())
+    path.write_text(json.dumps(json.loads(text), indent=4))
+    assert store.read_head(path) == replace(record, cases=())
+    long = replace(record, curve=tuple({"step": n, "loss": 1.0, "dice": None} for n in range(2000)))
+    path.write_text(long.to_json())
+    assert store.read_head(path) == replace(long, cases=())
 
 
 def test_an_empty_run_has_nothing(tmp_path):

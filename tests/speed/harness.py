@@ -26,6 +26,7 @@ ROOMS = (
     "tests.speed.crops",
     "tests.speed.scoring",
     "tests.speed.window",
+    "tests.speed.distributed",
 )
 
 #: Runs a verdict needs at least, unless the number is exact, as a count of bytes is.

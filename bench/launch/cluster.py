@@ -1,0 +1,65 @@
+"""A Ray cluster that is there already: joined, and left standing."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from urllib.parse import urlsplit
+
+import ray
+
+from backbones.weights import cache_dir
+from bench.running import StudyError
+
+_SECONDS_TO_ANSWER = 5.0
+#: What a worker must know before its process starts. Of a Ray of our own they inherit it.
+_HANDED_ON = ("MALLOC_ARENA_MAX", "HF_HUB_OFFLINE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+
+
+def connect(address: str, gpus: float | None = None) -> str:
+    """Join the cluster; returns its dashboard's address. StudyError says what would work where it cannot be joined.
+
+    Each node keeps its prepared data under the path that the cache has here. With gpus 0 no worker sees a GPU.
+    """
+    _knock(address)
+    env = {name: os.environ[name] for name in _HANDED_ON if name in os.environ}
+    env["BENCH_CACHE"] = str(cache_dir().resolve())
+    if gpus == 0:
+        env["CUDA_VISIBLE_DEVICES"] = ""
+    # Under `ray job submit` the job has an environment of its own, from which these values were inherited.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
+    try:
+        context = ray.init(
+            address=address, runtime_env={"env_vars": env}, log_to_driver=False, logging_level=logging.ERROR
+        )
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        raise StudyError(f"--address {address}: {_reason(error, address)}") from error
+    return f"http://{context.dashboard_url}"
+
+
+def _knock(address: str) -> None:
+    """Ray itself tries for a minute before it says that nobody answers."""
+    place = urlsplit(address if "//" in address else f"//{address}")
+    if address == "auto" or not place.hostname:
+        return
+    try:
+        socket.create_connection((place.hostname, place.port or 0), _SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise StudyError(
+            f"--address {address}: nobody answers there ({error.strerror or error}); `ray start --head` prints the "
+            "address to give, and ray:// goes to port 10001 of the head unless it was told another"
+        ) from error
+
+
+def _reason(error: Exception, address: str) -> str:
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    known = "token" in text.lower() or "authenticat" in text.lower()
+    if known or (isinstance(error, ConnectionError) and address != "auto"):  # somebody answered when we knocked
+        return (
+            f"{text}. Does this process have the cluster's token (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, or "
+            "RAY_AUTH_TOKEN_PATH), and is this machine a node of it? From elsewhere ray://HOST:PORT works"
+        )
+    if isinstance(error, ConnectionError):
+        return f"no Ray cluster is found ({text}); start one with `ray start --head`, or leave --address out"
+    return text

@@ -1,0 +1,94 @@
+"""How a study is run: workers, devices, cluster, what is kept. Nothing here changes a number."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from bench.interval import NEVER, Interval
+
+_ADDRESS = re.compile(r"auto|(ray://)?[\w.-]+:\d{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:\d{1,5}")
+
+
+class StudyError(ValueError):
+    """The request cannot be carried out; the message names the flag or file, what was given and what would work."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """The part of a study that says how to run it.
+
+    gpus_per_worker: None is one where there are GPUs; a part of one is shared by trials of one worker. cpus_per_worker:
+    0 reserves one, and a lone worker computes on as many cores as trials that do not run leave it. address: a running
+    Ray cluster, as `ray.init` takes it; empty for a Ray of our own on this machine. max_concurrent: 0 is as many as
+    fit. activations is of how many held-out cases a trial keeps the activation maps, checkpoint_every what
+    `bench.interval` reads, log a tracker of `bench.trackers`.
+    """
+
+    workers_per_trial: int = 1
+    gpus_per_worker: float | None = None
+    cpus_per_worker: int = 0
+    zero_stage: int = 0
+    max_concurrent: int = 0
+    address: str = ""
+    checkpointing: bool = False
+    activations: int = 2
+    offline: bool = False
+    keep_models: bool = True
+    checkpoint_every: str = "5m"
+    retry_diverged: bool = False
+    log: str = ""
+
+    def __post_init__(self) -> None:
+        if self.workers_per_trial < 1:
+            raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
+        if self.zero_stage not in (0, 1, 2, 3):
+            raise StudyError(f"--zero-stage: {self.zero_stage} is not one of 0, 1, 2, 3")
+        if self.zero_stage == 3 and self.workers_per_trial > 1:
+            raise StudyError(
+                "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
+            )
+        self._check_counts()
+        self._check_gpus()
+        try:
+            Interval.of(self.checkpoint_every, 1, 1)
+        except ValueError as error:
+            raise StudyError(f"{error}, or {NEVER}") from error
+        if self.address and not _ADDRESS.fullmatch(self.address):
+            raise StudyError(
+                f"--address: {self.address!r} is no address of a Ray cluster; give auto, HOST:PORT or ray://HOST:PORT"
+            )
+
+    def _check_counts(self) -> None:
+        meaning = {
+            "max_concurrent": "0 is as many as fit",
+            "activations": "0 keeps no maps",
+            "cpus_per_worker": "0 is as many as are free",
+        }
+        for name, none in meaning.items():
+            if getattr(self, name) < 0:
+                raise StudyError(f"--{name.replace('_', '-')}: {getattr(self, name)} is below 0; {none}")
+
+    def _check_gpus(self) -> None:
+        share, workers = self.gpus_per_worker, self.workers_per_trial
+        if share is None or share in (0, 1):
+            return
+        if not 0 < share < 1:
+            raise StudyError(
+                f"--gpus-per-worker: {share:g}: a worker computes on one GPU; use 1, 0 (none) or a part such as 0.5, "
+                "and --workers-per-trial for a trial on several"
+            )
+        if workers > 1:
+            raise StudyError(
+                f"--gpus-per-worker: {share:g} with --workers-per-trial {workers}: workers of one trial cannot share "
+                "a GPU; use 1 or 0"
+            )
+
+
+#: What a study file may set of these, and of which kind.
+KINDS: dict[str, type] = {
+    **dict.fromkeys(("workers_per_trial", "cpus_per_worker", "zero_stage", "max_concurrent", "activations"), int),
+    "gpus_per_worker": float,
+    **dict.fromkeys(("address", "checkpoint_every", "log"), str),
+    **dict.fromkeys(("checkpointing", "offline", "keep_models", "retry_diverged"), bool),
+}
