@@ -12,7 +12,7 @@ from typing import Any, cast
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
-from bench.launch.resources import resources, slots
+from bench.launch.resources import nodes, resources, slots
 from bench.launch.watch import error_of
 from bench.tuning.sample import attempt
 from bench.tuning.samples import OnSample, Sample, State
@@ -35,13 +35,14 @@ def run_search(
 
     Ray must be running. Where Optuna chooses, samples get their values as they start.
     """
-    room = slots(1)
+    there, first = nodes(), search.job(todo[0].values)
+    room = slots(first, there)
     concurrent = min(room, max_concurrent or room)
     chosen = {} if wish.method == "optuna" else {sample.number: sample.values for sample in todo}
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
             tune.with_resources(
-                tune.with_parameters(_sample, search=search, chosen=chosen), resources(1, room // concurrent)
+                tune.with_parameters(_sample, search=search, chosen=chosen), resources(first, concurrent, there)
             ),
             param_space={"number": tune.grid_search(list(chosen))} if chosen else {},
             tune_config=tune.TuneConfig(

@@ -84,7 +84,8 @@ def _on_ray(study: StudySpec, console: Console) -> Runner:
 
         console.print("starting Ray …")
         try:
-            console.print(launch.start().words(console.is_terminal), highlight=False, markup=False)
+            ray = launch.start(address=study.address, gpus=study.gpus_per_worker)
+            console.print(ray.words(console.is_terminal), highlight=False, markup=False)
             run_search(search, wish, todo, before, on_sample, study.max_concurrent)
         finally:
             launch.stop()
