@@ -35,7 +35,7 @@ def run_search(
 
     Ray must be running. Where Optuna chooses, samples get their values as they start.
     """
-    there, first = nodes(), search.job(todo[0].values)
+    there, first = nodes(), search.job(search.example)
     room = slots(first, there)
     concurrent = min(room, max_concurrent or room)
     chosen = {} if wish.method == "optuna" else {sample.number: sample.values for sample in todo}
