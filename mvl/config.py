@@ -12,12 +12,16 @@ Size3 = tuple[int, int, int]
 CHOICES = {
     "attention": ("global", "hybrid"),
     "fusion": ("none", "multiscale"),
+    "stem": ("linear", "conv"),
     "decoder": ("linear", "skip", "subpixel"),
     "placement": ("after", "middle", "before", "before+middle", "before+after", "middle+after"),
 }
 
 #: The least value of each setting that counts something.
-LEAST = {**dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width"), 1), "mapper_lora": 0}
+LEAST = {
+    **dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width", "decoder_depth"), 1),
+    "mapper_lora": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -28,8 +32,10 @@ class SegmenterConfig:
     placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, `before` it, or
     at two of these places, as `middle+after`: the same block twice, with mappers of its own at each.
     residual adds the block's input to its output. mapper_lora is the rank of LoRA on the two linear maps around the
-    block (the paper: 4); 0 trains them whole. classes counts the background. decoder_width is the number of channels
-    at full resolution of the decoders with skips. Source of the architecture: arXiv 2410.02458.
+    block (the paper: 4); 0 trains them whole. classes counts the background. stem `conv` adds features of a small
+    convolutional encoder to the linear patch embedding, and makes the decoder's skips of them (`mvl/skips.py`).
+    decoder_width is the number of channels at full resolution of the decoders with skips, decoder_depth the number of
+    convolutions at each resolution, of the decoder and of the skips. Source of the architecture: arXiv 2410.02458.
     """
 
     channels: int
@@ -43,8 +49,10 @@ class SegmenterConfig:
     dropout: float = 0.0
     attention: str = "hybrid"
     fusion: str = "multiscale"
+    stem: str = "linear"
     decoder: str = "skip"
     decoder_width: int = 16
+    decoder_depth: int = 1
     placement: str = "after"
     residual: bool = True
     mapper_lora: int = 0

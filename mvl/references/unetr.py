@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mvl.config import SegmenterConfig, Size3
-from mvl.decoder import upsampling_steps
 from mvl.patches import to_grid
 from mvl.references.fitted import Fitted, fit
+from mvl.skips import upsampling_steps
 
 _NORM = "instance"
 
