@@ -168,7 +168,7 @@ class BlockSettings:
 #: What a task sets by itself; never a preset's or a flag's.
 BY_TASK = {"channels", "classes"}
 #: How `cpu` and `default` look at the image itself; what each is worth is told in examples/references.md.
-_TODAY = {"stem": "conv", "decoder": "subpixel", "decoder_depth": 2}
+_TODAY = {"fusion_kernel": 3, "stem": "conv", "decoder": "subpixel", "decoder_depth": 2}
 _MODEL_DEFAULTS = {k: v for k, v in asdict(SegmenterConfig(1, 2)).items() if k not in BY_TASK}
 
 #: What the published code says, as far as it is known (arXiv 2410.02458 and its repository): width 64, 16 blocks, 4
@@ -186,7 +186,7 @@ _PAPER: Settings = {
     ),
     "model": _MODEL_DEFAULTS
     | {"image": (128, 128, 128), "patch": (8, 8, 8), "width": 64, "depth": 16, "heads": 4, "dropout": 0.2}
-    | {"stem": "linear", "decoder": "linear", "mapper_lora": 4},
+    | {"fusion_kernel": 1, "stem": "linear", "decoder": "linear", "mapper_lora": 4},
     "data": asdict(DataSettings(max_voxels=128**3)),
     "block": asdict(BlockSettings()),
 }  # fmt: skip

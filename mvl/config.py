@@ -12,6 +12,7 @@ Size3 = tuple[int, int, int]
 CHOICES = {
     "attention": ("global", "hybrid"),
     "fusion": ("none", "multiscale"),
+    "fusion_kernel": (1, 3),
     "stem": ("linear", "conv"),
     "decoder": ("linear", "skip", "subpixel"),
     "placement": ("after", "middle", "before", "before+middle", "before+after", "middle+after"),
@@ -35,7 +36,8 @@ class SegmenterConfig:
     block (the paper: 4); 0 trains them whole. classes counts the background. stem `conv` adds features of a small
     convolutional encoder to the linear patch embedding, and makes the decoder's skips of them (`mvl/skips.py`).
     decoder_width is the number of channels at full resolution of the decoders with skips, decoder_depth the number of
-    convolutions at each resolution, of the decoder and of the skips. Source of the architecture: arXiv 2410.02458.
+    convolutions at each resolution, of the decoder and of the skips. fusion_kernel, 1 or 3, is that of the maps of the
+    coarse scales. Source of the architecture: arXiv 2410.02458.
     """
 
     channels: int
@@ -49,6 +51,7 @@ class SegmenterConfig:
     dropout: float = 0.0
     attention: str = "hybrid"
     fusion: str = "multiscale"
+    fusion_kernel: int = 1
     stem: str = "linear"
     decoder: str = "skip"
     decoder_width: int = 16
@@ -71,7 +74,8 @@ class SegmenterConfig:
     def _check_values(self) -> None:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
+                words = ", ".join(map(str, known))
+                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {words}")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")

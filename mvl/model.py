@@ -45,8 +45,9 @@ class Segmenter(nn.Module):
         self.skips = make_skips(config)
         self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.depth))
         self.taps = sorted({max(1, config.depth // 2), config.depth})
-        multiscale = config.fusion == "multiscale"
-        self.fusion = MultiScaleFusion(config.width, len(self.taps)) if multiscale else LastTokens(config.width)
+        self.fusion: nn.Module = LastTokens(config.width)
+        if config.fusion == "multiscale":
+            self.fusion = MultiScaleFusion(config.width, len(self.taps), kernel=config.fusion_kernel)
         self.decoder = DECODERS[config.decoder](config)
         # Made last: the parts that all arms share draw the same initial values from the same seed.
         self.adapters = nn.ModuleDict()

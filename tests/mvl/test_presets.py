@@ -31,7 +31,7 @@ def by_hand(preset: str, channels: int, classes: int, block: int) -> int:
     hybrid = (27 * w + w) + (w * w + w)  # depthwise 3x3x3 and gate
     mlp = (w * hidden + hidden) + (hidden * w + w)
     encoder = m["depth"] * (4 * w + attention + hybrid + mlp)
-    fusion = 2 * 2 * w + (2 * w * w + w) + 2 * (w * w + w)  # two depths joined, two coarser scales
+    fusion = 2 * 2 * w + (2 * w * w + w) + 2 * (m["fusion_kernel"] ** 3 * w * w + w)  # two depths joined, two scales
     norms = 2 * w + 2 * block
     rank = m["mapper_lora"]
     mappers = 2 * rank * (w + block) if rank else (w * block + block) + (block * w + w)
@@ -43,9 +43,7 @@ def skips_and_decoder(m: dict, channels: int, classes: int) -> int:
     if m["decoder"] == m["stem"] == "linear":
         return w * classes * patch + classes * patch
     assert m["decoder"] == "subpixel" and m["stem"] == "conv"
-    levels = (
-        int(math.log2(m["patch"][0])) - 1
-    )  # patches are cubes of a power of two; the head has the last
+    levels = int(math.log2(m["patch"][0])) - 1  # patches are cubes of a power of two; the head has the last
     fine = [min(w, 2 * m["decoder_width"] * 2**level) for level in range(levels)]
     stem = convolutions(8 * channels, fine[0], depth) + sum(convolutions(width, width, depth) for width in fine[1:])
     falls = sum(8 * a * b + b for a, b in zip(fine, [*fine[1:], w], strict=True))
@@ -72,7 +70,10 @@ def test_parameters_are_those_counted_by_hand(preset, channels, classes):
 def test_the_paper_is_the_papers():
     paper = resolve("paper", {})
     sizes = {"width": 64, "depth": 16, "heads": 4, "dropout": 0.2, "image": (128,) * 3, "patch": (8,) * 3}
-    assert paper["model"] | sizes | {"stem": "linear", "decoder": "linear", "mapper_lora": 4} == paper["model"]
+    assert (
+        paper["model"] | sizes | {"fusion_kernel": 1, "stem": "linear", "decoder": "linear", "mapper_lora": 4}
+        == paper["model"]
+    )
     training = {"optimizer": "adam", "schedule": "plateau", "factor": 0.5, "patience": 10, "lr": 2e-3, "batch": 4}
     assert paper["train"] | training | {"budget": "100 epochs"} == paper["train"]
     assert train_settings(paper["train"]).for_cases(20).steps == 500

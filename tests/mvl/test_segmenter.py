@@ -50,6 +50,7 @@ SWITCHES = [
     {"stem": "conv", "decoder": "subpixel", "decoder_depth": 2, "patch": (8, 8, 4)},
     {"stem": "conv", "decoder": "subpixel", "patch": (2, 2, 2)},
     {"decoder_depth": 3},
+    {"fusion_kernel": 3},
     {"decoder": "subpixel", "decoder_width": 4, "patch": (4, 2, 1), "image": (8, 4, 3)},
     {"residual": False},
     {"patch": (4, 4, 2), "image": (8, 8, 4)},
