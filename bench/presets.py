@@ -207,7 +207,7 @@ _DEFAULT: Settings = {
 _CPU: Settings = {
     "train": asdict(TrainSettings()),
     "model": _MODEL_DEFAULTS | {"width": 64, "heads": 2} | _TODAY,
-    "data": asdict(DataSettings(max_voxels=64**3, overlap=0.25)),
+    "data": asdict(DataSettings(max_voxels=64**3)),
     "block": asdict(BlockSettings()),
 }
 
