@@ -82,6 +82,8 @@ def test_every_field_of_a_preset_can_be_overridden(preset):
             if type(value) in others and name not in ("steps", "fusion_kernel"):
                 wanted = others[type(value)](value)
                 assert resolve(preset, {group: {name: str(wanted).lower()}})[group][name] == wanted
-    found = resolve(preset, {"model": {"heads": "1", "image": "16,16,8", "fusion_kernel": "3"}, "train": {"steps": "7"}})
+    found = resolve(
+        preset, {"model": {"heads": "1", "image": "16,16,8", "fusion_kernel": "3"}, "train": {"steps": "7"}}
+    )
     assert found["model"] | {"heads": 1, "image": (16, 16, 8), "fusion_kernel": 3} == found["model"]
     assert found["train"]["steps"] == 7 and found["train"]["budget"] == ""
