@@ -167,7 +167,7 @@ class BlockSettings:
 
 #: What a task sets by itself; never a preset's or a flag's.
 BY_TASK = {"channels", "classes"}
-#: How `cpu` and `default` look at the image itself; what each is worth is told in examples/references.md.
+#: How `cpu` and `default` look at the image itself; mvl/README.md says what each is worth.
 _TODAY = {"fusion_kernel": 3, "stem": "conv", "decoder": "subpixel", "decoder_depth": 2}
 _MODEL_DEFAULTS = {k: v for k, v in asdict(SegmenterConfig(1, 2)).items() if k not in BY_TASK}
 
