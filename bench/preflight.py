@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,15 @@ from bench.data.check import check_task
 from bench.data.folder import DataError, TaskFolder, merged_name, open_task, task_names
 from bench.data.layouts.table import UNKNOWN
 from bench.data.phantom import phantom_root, write_phantom
+from bench.data.preparation import ct_channels
 from bench.data.sides import look_at_sides
 from bench.presets import data_settings, train_settings
 from bench.study import StudyError, StudySpec
 
 #: Called with what is being looked at, so that a long check is not a silent one.
 Say = Callable[[str], None]
+#: Makes of a task the task of some of its cases.
+Narrow = Callable[[TaskFolder], TaskFolder]
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,11 @@ class Ground:
     notices: tuple[str, ...] = ()
 
 
-def check(study: StudySpec, say: Say) -> Ground:
-    """Tasks and weights of a study, all looked at; StudyError lists every problem, one a line."""
+def check(study: StudySpec, say: Say, narrow: Narrow | None = None) -> Ground:
+    """Tasks and weights of a study, all looked at; StudyError lists every problem, one a line.
+
+    narrow leaves cases of a task out before any of its images is opened.
+    """
     problems: list[str] = []
     if study.workers_per_trial > (os.cpu_count() or 1):
         problems.append(
@@ -47,9 +52,11 @@ def check(study: StudySpec, say: Say) -> Ground:
     else:
         root = Path(study.data)
     folders = _open(root, study, problems)
+    if narrow:
+        folders = {name: narrow(folder) for name, folder in folders.items()}
     problems += _unused_window(folders, study)
     _raise(problems)
-    told = [*notices, *(text for folder in folders.values() for text in _unclipped(folder))]
+    told = [*notices]
     digests = {name: _checked(folder, study, say, problems, told) for name, folder in folders.items()}
     _raise(problems)
     return Ground(root, folders, digests, arms, (*told, *_timed(study)))
@@ -84,22 +91,14 @@ def _open(root: Path, study: StudySpec, problems: list[str]) -> dict[str, TaskFo
 
 def _unused_window(folders: dict[str, TaskFolder], study: StudySpec) -> list[str]:
     window = data_settings(study.resolved()["data"]).window
-    if not window or not folders or any(folder.spec.modality == "CT" for folder in folders.values()):
+    if not window or not folders or any(any(_ct(folder)) for folder in folders.values()):
         return []
     found = ", ".join(sorted({folder.spec.modality for folder in folders.values()}))
-    return [f"--set data.window={window}: clips CT, but no task has modality CT (found {found}); leave it out"]
+    return [f"--set data.window={window}: clips CT, but no task and no channel is CT (found {found}); leave it out"]
 
 
-def _unclipped(folder: TaskFolder) -> list[str]:
-    """What a user who knows how CT is scaled would not expect of CT beside other channels, or under another name."""
-    spec = folder.spec
-    named = [channel for channel in spec.channels if "ct" in re.split("[^a-z0-9]+", channel.lower())]
-    if spec.modality == "CT" or not named:
-        return []
-    return [
-        f"{spec.name}: channel {named[0]!r} is standardised image by image like the others, not clipped by the "
-        f"training foreground: the task's modality is {spec.modality}, and only CT alone is clipped"
-    ]
+def _ct(folder: TaskFolder) -> tuple[bool, ...]:
+    return ct_channels(folder.spec.modality, folder.spec.channels)
 
 
 def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str], notices: list[str]) -> str:
@@ -111,7 +110,7 @@ def _checked(folder: TaskFolder, study: StudySpec, say: Say, problems: list[str]
         wrong, told = look_at_sides(folder, study.folds, study.fractions)
         problems += wrong
         notices += told
-    if folder.spec.modality == UNKNOWN:
+    if folder.spec.modality == UNKNOWN and not any(_ct(folder)):
         notices.append(
             f"{folder.spec.name}: {folder.source.name} gives no modality, so each image is standardised by itself; "
             "CT is clipped and scaled by the training foreground: say so in a modality column"

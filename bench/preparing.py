@@ -20,7 +20,7 @@ from bench.data.check import case_facts, check_task
 from bench.data.content import case_content
 from bench.data.folder import Case, DataError, TaskFolder, merged_name, open_task, task_names
 from bench.data.phantom import phantom_root, write_phantom
-from bench.data.preparation import Preparation, air_of, fit_preparation
+from bench.data.preparation import Preparation, ct_channels, fit_preparation
 from bench.data.splits import Split, make_splits
 from bench.data.volumes import grid_of, prepare_case, prepared_folder
 from bench.errors import INTERRUPTED
@@ -91,9 +91,9 @@ def _read_all(folders: Iterable[TaskFolder], work: _Work) -> None:
     """Each case's facts and content, measured in processes of their own, and remembered in the cache folder."""
     jobs = []
     for folder in folders:
-        air = air_of(folder.spec.modality)
+        ct = ct_channels(folder.spec.modality, folder.spec.channels)
         for case in folder.cases:
-            jobs.append(ahead.Job(f"{folder.spec.name}/{case.id}", case_content_of, (case, air), _memory(case)))
+            jobs.append(ahead.Job(f"{folder.spec.name}/{case.id}", case_content_of, (case, ct), _memory(case)))
     readers = _Work(work.console, work.workers, work.memory)
     readers.run(jobs, "read")
     broken = [problem for folder in folders for problem in check_task(folder).problems]
@@ -101,9 +101,9 @@ def _read_all(folders: Iterable[TaskFolder], work: _Work) -> None:
     work.failures += broken or readers.failures
 
 
-def case_content_of(case: Case, air: float | None) -> None:
+def case_content_of(case: Case, ct: tuple[bool, ...]) -> None:
     """Measure a case's content and leave it in the cache folder."""
-    case_content(case, air)
+    case_content(case, ct)
 
 
 def _targets(folder: TaskFolder, study: StudySpec, work: _Work) -> list[Target]:
@@ -127,12 +127,13 @@ def _targets(folder: TaskFolder, study: StudySpec, work: _Work) -> list[Target]:
 
 def _fitted(folder: TaskFolder, split: Split, settings: DataSettings) -> Preparation:
     cases = [case for case in folder.cases if case.id in split.train]
-    return fit_preparation(cases, folder.spec.modality, settings.max_voxels, settings.hounsfield, settings.anisotropy)
+    ct = ct_channels(folder.spec.modality, folder.spec.channels)
+    return fit_preparation(cases, ct, settings.max_voxels, settings.hounsfield, settings.anisotropy)
 
 
 def _target(folder: TaskFolder, side: str, case: Case, preparation: Preparation) -> Target:
     fact = case_facts(case)
-    box = case_content(case, air_of(folder.spec.modality)).box
+    box = case_content(case, ct_channels(folder.spec.modality, folder.spec.channels)).box
     voxels = int(np.prod(grid_of(fact.shape, np.array(fact.affine), box, preparation).shape))
     title = f"{folder.spec.name}/{case.id}, {side}"
     return Target(title, case, preparation, prepared_folder(case, preparation), voxels * (4 * fact.channels + 1))

@@ -6,7 +6,7 @@ import pandas as pd
 
 #: A column of counts -> what happened to the scores that it counts.
 COLUMNS = {
-    "both empty": "left out of the means of Dice, Jaccard, precision, sensitivity, NSD and HD95",
+    "both empty": "left out of the means of every metric",
     "reference empty": "false positives alone: Dice, Jaccard, precision and NSD are 0; no sensitivity, no HD95",
     "prediction empty": "nothing was predicted: Dice, Jaccard, sensitivity and NSD are 0; no precision, no HD95",
     "hd95 penalised": "one mask is empty: no HD95; in `hd95_penalised` the image's diagonal",

@@ -54,12 +54,11 @@ def bca(observed_K: Floats, replicates_KB: Floats, jackknife_KN: Floats, level: 
     equal the observed value, up to rounding, count half as below it. Where all replicates are equal, they are the
     interval.
     """
-    replicates_KB = np.sort(replicates_KB, axis=1)
     draws = replicates_KB.shape[1]
-    lowest, highest = replicates_KB[:, 0], replicates_KB[:, -1]
+    lowest, highest = replicates_KB.min(1), replicates_KB.max(1)
     rounding = 1e-9 * (highest - lowest)
-    around_K2 = np.stack([observed_K - rounding, observed_K + rounding], axis=1)
-    below_K2 = np.array([np.searchsorted(row, ends) for row, ends in zip(replicates_KB, around_K2, strict=True)])
+    ends_K = observed_K - rounding, observed_K + rounding
+    below_K2 = np.stack([np.count_nonzero(replicates_KB < end[:, None], axis=1) for end in ends_K], axis=1)
     # a share of 0 or 1 would be an infinite bias; half a draw is the least that so many draws can tell
     bias_K1 = ndtri(np.clip(below_K2.mean(1, keepdims=True), 0.5, draws - 0.5) / draws)
     shifted_K2 = bias_K1 + ndtri([(1 - level) / 2, (1 + level) / 2])
@@ -111,10 +110,13 @@ def percentile_intervals(replicates_KB: Floats, level: float = LEVEL) -> Floats:
     return np.quantile(replicates_KB, [(1 - level) / 2, (1 + level) / 2], axis=1).T
 
 
-def _quantiles(sorted_KB: Floats, levels_K2: Floats) -> Floats:
-    """Each row's own quantiles of sorted rows, linear between two neighbours (numpy's default)."""
-    place_K2 = levels_K2 * (sorted_KB.shape[1] - 1)
+def _quantiles(values_KB: Floats, levels_K2: Floats) -> Floats:
+    """Each row's own quantiles, linear between two neighbours (numpy's default)."""
+    place_K2 = levels_K2 * (values_KB.shape[1] - 1)
     low_K2 = np.floor(place_K2).astype(int)
-    high_K2 = np.minimum(low_K2 + 1, sorted_KB.shape[1] - 1)
-    below, above = np.take_along_axis(sorted_KB, low_K2, 1), np.take_along_axis(sorted_KB, high_K2, 1)
+    high_K2 = np.minimum(low_K2 + 1, values_KB.shape[1] - 1)
+    # four values of a row in their places take less than half the time of a sorted row
+    places_K4 = np.hstack([low_K2, high_K2])
+    found_K4 = np.stack([np.partition(row, some)[some] for row, some in zip(values_KB, places_K4, strict=True)])
+    below, above = found_K4[:, :2], found_K4[:, 2:]
     return below + (above - below) * (place_K2 - low_K2)

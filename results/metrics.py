@@ -5,12 +5,13 @@ doi 10.1186/s12880-015-0068-x). What is undefined is NaN, and a mean leaves it o
 
 | case | dice, jaccard | precision | recall | accuracy | nsd | hd95 | hd95_penalised |
 |---|---|---|---|---|---|---|---|
-| both masks empty | NaN | NaN | NaN | 1 | NaN | NaN | NaN |
+| both masks empty | NaN | NaN | NaN | NaN | NaN | NaN | NaN |
 | reference empty, false positives | 0 | 0 | NaN | as defined | 0 | NaN | diagonal |
 | prediction empty, reference not | 0 | NaN | 0 | as defined | 0 | NaN | diagonal |
 
-Balanced accuracy is the mean of recall and specificity, and NaN where one of them is. The diagonal is that of the
-native image, in mm. `results.audit` counts how often each row of this table came about.
+Where both masks are empty accuracy and specificity would be 1, and a class that is mostly absent would look perfect by
+being absent. Balanced accuracy is the mean of recall and specificity, and NaN where one of them is. The diagonal is
+that of the native image, in mm. `results.audit` counts how often each row of this table came about.
 """
 
 from __future__ import annotations
@@ -40,6 +41,11 @@ def _ratio(part: Ratio, whole: Ratio) -> Ratio:
     return ratio
 
 
+def _where_any(foreground: Ratio, ratio: Ratio) -> Ratio:
+    """The ratio, and NaN where neither mask has a voxel."""
+    return np.where(foreground > 0, ratio, np.nan)
+
+
 def dice(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Ratio:
     """2 TP / (2 TP + FP + FN). All arguments: counts of the same shape, or shapes that broadcast; so is the result."""
     hit, extra, missed, _ = _counts(tp, fp, fn, tn)
@@ -65,15 +71,15 @@ def recall(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Ratio:
 
 
 def specificity(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Ratio:
-    """TN / (TN + FP); NaN where the reference fills the image."""
-    _, extra, _, rest = _counts(tp, fp, fn, tn)
-    return _ratio(rest, rest + extra)
+    """TN / (TN + FP); NaN where the reference fills the image, or both masks are empty."""
+    hit, extra, missed, rest = _counts(tp, fp, fn, tn)
+    return _where_any(hit + extra + missed, _ratio(rest, rest + extra))
 
 
 def accuracy(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Ratio:
-    """(TP + TN) / all voxels; defined for every image, and close to 1 for any small organ."""
+    """(TP + TN) / all voxels, close to 1 for any small organ; NaN where both masks are empty."""
     hit, extra, missed, rest = _counts(tp, fp, fn, tn)
-    return _ratio(hit + rest, hit + rest + extra + missed)
+    return _where_any(hit + extra + missed, _ratio(hit + rest, hit + rest + extra + missed))
 
 
 def balanced_accuracy(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike) -> Ratio:
@@ -121,5 +127,5 @@ METRICS: dict[str, Metric] = {
 #: The metrics of a table of scores, by the profile's name: those of the paper's first version, and of its third.
 PROFILES: dict[str, tuple[str, ...]] = {
     "paper": ("dice", "jaccard", "precision", "accuracy"),
-    "v3": ("dice", "jaccard", "hd95", "nsd", "recall", "specificity"),
+    "v3": ("dice", "jaccard", "hd95", "hd95_penalised", "nsd", "recall", "specificity"),
 }

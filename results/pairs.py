@@ -105,7 +105,7 @@ def questions(trials: pd.DataFrame) -> pd.DataFrame:
     backbone where it is not the baseline, and of the same layer where controls have one.
     """
     arms = summary.described(trials)
-    against = {control: summary.controls_of(trials, control) for control in set(QUESTIONS.values())}
+    against = {control: summary.controls_among(arms, control) for control in set(QUESTIONS.values())}
     rows = []
     for name, arm in arms.items():
         for question, control in QUESTIONS.items():

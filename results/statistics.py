@@ -130,7 +130,8 @@ def _differences(frame: pd.DataFrame, trials: pd.DataFrame, metric: str) -> Iter
 def _seeds(trials: pd.DataFrame) -> dict[tuple[str, str], list[int]]:
     """task, arm -> the seeds that are complete; a key for each that was planned."""
     seeds: dict[tuple[str, str], set[int]] = {}
-    for task, arm, seed, status in trials[["task", "arm", "seed", "status"]].itertuples(index=False):
+    columns = (trials[name].to_list() for name in ("task", "arm", "seed", "status"))
+    for task, arm, seed, status in zip(*columns, strict=True):
         seeds.setdefault((task, arm), set()).update([seed] if status == "complete" else [])
     return {key: sorted(found) for key, found in seeds.items()}
 

@@ -7,7 +7,7 @@ A modality's score is the mean over its tasks, and the overall score the mean ov
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +111,11 @@ def described(trials: pd.DataFrame) -> dict[str, Arm]:
 
 def controls_of(trials: pd.DataFrame, control: str) -> dict[str, str]:
     """Arm → the arm that is its own control of this kind (`none`: its baseline); without those that have none."""
-    found = described(trials)
+    return controls_among(described(trials), control)
+
+
+def controls_among(found: Mapping[str, Arm], control: str) -> dict[str, str]:
+    """`controls_of`, where the arms are known, as `described` gives them."""
     named = differing(found.values())
     others = {name: arm for name, arm in found.items() if arm.control == control}
     pairs = {name: [other for other, its in others.items() if fits(arm, its, named)] for name, arm in found.items()}

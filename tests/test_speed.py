@@ -130,9 +130,9 @@ def test_a_bar_holds_when_the_ratio_is_at_most_the_bar(ours, peer, bar):
     assert line["holds"] is (ours / peer <= bar)
 
 
-@given(ours=st.lists(st.floats(0, 9), min_size=1, max_size=9), data=st.data())
-def test_ours_and_the_peer_take_turns_and_their_medians_count(ours, data):
-    peer = data.draw(st.lists(st.floats(0, 9), min_size=len(ours), max_size=len(ours)))
+@given(ours=st.lists(st.floats(1e-3, 9), min_size=1, max_size=9), data=st.data())
+def test_ours_and_the_peer_take_turns_and_the_turn_in_the_middle_counts(ours, data):
+    peer = data.draw(st.lists(st.floats(1e-3, 9), min_size=len(ours), max_size=len(ours)))
     calls: list[str] = []
 
     def side(name, numbers):
@@ -141,8 +141,9 @@ def test_ours_and_the_peer_take_turns_and_their_medians_count(ours, data):
 
     found = harness.alternate(side("ours", ours), side("peer", peer), len(ours), gauge=harness.value)
     assert calls == ["ours", "peer"] * (len(ours) + 1)
-    middle = [sorted(numbers)[(len(ours) - 1) // 2 : len(ours) // 2 + 1] for numbers in (ours, peer)]
-    assert found == tuple(pytest.approx(sum(part) / len(part)) for part in middle)
+    ratios = [a / b for a, b in zip(ours, peer, strict=True)]
+    assert found in zip(ours, peer, strict=True)
+    assert found[0] / found[1] == sorted(ratios)[(len(ours) - 1) // 2]
 
 
 def test_a_fresh_process_is_another_one_and_its_failure_is_told():

@@ -22,7 +22,8 @@ from bench.commands.console import console
     type=click.Choice(("paper", "v3")),
     default="paper",
     show_default=True,
-    help="Metrics of Tables 2 and 3: Dice, Jaccard, precision, accuracy; or with HD95, NSD, sensitivity, specificity.",
+    help="Metrics of Tables 2 and 3: Dice, Jaccard, precision, accuracy; or with HD95 and its penalised form, NSD, "
+    "sensitivity, specificity.",
 )
 def report(runs: tuple[Path, ...], to: Path | None, pdf: bool, profile: str) -> None:
     """Write results and report of a run folder anew from its records.

@@ -23,7 +23,12 @@ _FOLDER = click.Path(path_type=Path)
 )
 @click.option("--prediction", type=_FOLDER, required=True, help="Folder of predicted label files, .nii or .nii.gz.")
 @click.option("--reference", type=_FOLDER, required=True, help="Folder of reference labels, or a task's folder.")
-@click.option("--labels", help="Names of the values, 1=liver,2=tumour [dataset.json beside or above the reference].")
+@click.option(
+    "--labels",
+    metavar="1=NAME,…|binary",
+    help="Names of the values, 1=liver,2=tumour; binary: one label of all, as a study with --labels binary has it "
+    "[dataset.json beside or above the reference].",
+)
 @click.option("--task", help="The task's name in tables [that of the folder with dataset.json].")
 @click.option("--name", default="predictions", show_default=True, help="What the predictions are called in tables.")
 @click.option("--suffix", default="", help="An ending of the predictions' names to leave out, as MONAI's _trans.")
@@ -33,7 +38,8 @@ _FOLDER = click.Path(path_type=Path)
     type=click.Choice(["paper", "v3"]),
     default="paper",
     show_default=True,
-    help="Dice, Jaccard, precision, accuracy; or v3: Dice, Jaccard, HD95, NSD, sensitivity, specificity.",
+    help="Dice, Jaccard, precision, accuracy; or v3: Dice, Jaccard, HD95 and its penalised form, NSD, sensitivity, "
+    "specificity.",
 )
 @click.option("--tolerance", type=float, help="NSD's tolerance in mm [the task's own, or 2].")
 @click.option("--workers", type=click.IntRange(min=1), help="Processes [as many as cores and memory allow].")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.data.grid import to_ras
+from bench.data.grid import is_ras, to_ras
 from bench.data.nifti import DataError, Nifti, read_nifti, spacing_of
 
 #: Files whose voxels lie farther apart than this part of a voxel are on different grids.
@@ -47,15 +47,17 @@ def affine_gap(shape: tuple[int, ...], affine: np.ndarray, other: np.ndarray) ->
     return gap / finest if finest > 0 and np.isfinite(gap) else 0.0
 
 
-def voxel_digests(array: np.ndarray, affine: np.ndarray | None = None) -> tuple[str, ...]:
-    """A digest a channel of an image (X, Y, Z) or (X, Y, Z, C), of its values alone, whatever its type.
+def voxel_digests(array: np.ndarray, affine: np.ndarray | None = None) -> tuple[tuple[str, ...], ...]:
+    """Digests of each channel of an image (X, Y, Z) or (X, Y, Z, C), of its values alone, whatever its type.
 
-    With an affine (4, 4) the image is first turned to RAS: a copy stored along other axes has the same digests. Empty
-    for a constant channel: a sequence that was not taken is often stored as zeros, and is nobody's image.
+    One is of the array as it is stored: a copy under a made-up header has it too. With an affine (4, 4) another is of
+    the array turned to RAS, if that is not the same: so has a copy along other axes. Empty for a constant channel: a
+    sequence that was not taken is often stored as zeros, and is nobody's image.
     """
     channels = np.moveaxis(array, 3, 0) if array.ndim == 4 else array[None]
-    turned_CXYZ = channels if affine is None else to_ras(channels, affine)
-    return tuple(_voxel_digest(channel_XYZ) for channel_XYZ in turned_CXYZ)
+    ways = [channels] if affine is None or is_ras(affine) else [channels, to_ras(channels, affine)]
+    each = zip(*([_voxel_digest(channel_XYZ) for channel_XYZ in way] for way in ways), strict=True)
+    return tuple(tuple(dict.fromkeys(digest for digest in digests if digest)) for digests in each)
 
 
 def _voxel_digest(channel_XYZ: np.ndarray) -> str:

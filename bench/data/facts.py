@@ -18,7 +18,7 @@ from bench.data.measure import CaseFacts, Intensity, measure
 from results.record import digest_of
 
 #: Part of the address of stored facts: raise it when CaseFacts or what is measured changes.
-FACTS_VERSION = 4
+FACTS_VERSION = 5
 
 
 def files_of(case: Case) -> tuple[Path, ...]:

@@ -23,6 +23,7 @@ __all__ = [
 
 #: What a task's name ends in where its labels are merged.
 MERGED = "-binary"
+FOREGROUND = "foreground"
 
 
 def task_names(root: Path) -> list[str]:
@@ -102,6 +103,6 @@ def _open(name: str, place: Path) -> TaskFolder:
 def _merge(folder: TaskFolder) -> TaskFolder:
     spec = folder.spec
     notice = " ".join(filter(None, (spec.notice, "All foreground labels are merged into one.")))
-    merged = replace(spec, name=spec.name + MERGED, labels=("foreground",), notice=notice)
+    merged = replace(spec, name=spec.name + MERGED, labels=(FOREGROUND,), notice=notice)
     cases = tuple(replace(case, merged=len(spec.labels)) for case in folder.cases)
     return replace(folder, spec=merged, cases=cases)

@@ -106,6 +106,13 @@ def from_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return _orient(array, ornt_transform(_RAS, io_orientation(affine)))
 
 
+def is_ras(affine: np.ndarray) -> bool:
+    """Whether `to_ras` leaves an array with this affine as it is."""
+    from nibabel import io_orientation
+
+    return bool(np.array_equal(io_orientation(affine), _RAS))
+
+
 def ras_order(affine: np.ndarray) -> tuple[int, int, int]:
     """For each RAS axis the native axis that becomes it."""
     from nibabel import io_orientation

@@ -54,7 +54,7 @@ class CaseFacts:
     spacing: tuple[float, ...] = ()
     intensity: tuple[Intensity, ...] = ()
     counts: dict[int, int] = field(default_factory=dict)
-    voxel_digests: tuple[str, ...] = ()
+    voxel_digests: tuple[tuple[str, ...], ...] = ()
     faults: tuple[Remark, ...] = ()
     notices: tuple[Remark, ...] = ()
 
@@ -111,7 +111,7 @@ class _Measured(NamedTuple):
     digest: str
     nonfinite: int
     intensity: tuple[Intensity, ...]
-    voxel_digests: tuple[str, ...]
+    voxel_digests: tuple[tuple[str, ...], ...]
 
     @classmethod
     def of(cls, image: Nifti) -> _Measured:

@@ -3,48 +3,68 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.data.cache import cache_dir, write_once
 from bench.data.check import case_facts, content_digest
-from bench.data.content import AIR, CONTENT_VERSION, CaseContent, case_content
+from bench.data.content import CONTENT_VERSION, CaseContent, case_content
 from bench.data.folder import Case, DataError
 from bench.data.grid import ras_order
 from results.record import digest_of
 
-PREPARATION_VERSION = 2
+PREPARATION_VERSION = 3
 #: An image whose voxel is more than this many times as thick as it is wide is strongly anisotropic; nnU-Net's value.
 ANISOTROPY = 3.0
 _PERCENTILES = (0.5, 99.5)
+
+
+class Scale(NamedTuple):
+    """What a channel of CT is clipped to, and what is then subtracted and divided by, in Hounsfield units."""
+
+    low: float
+    high: float
+    mean: float
+    deviation: float
 
 
 @dataclass(frozen=True)
 class Preparation:
     """How cases become arrays for the model. spacing is in mm along the RAS axes.
 
-    With a clip (low, high) all channels are clipped to it, and mean and deviation are subtracted and divided by: CT,
-    where numbers mean the same everywhere. Without one each channel of each case is standardised by itself.
-    air: images are cropped to what is above it and not 0 (CT); None, to what is not 0. anisotropy: see `axis_apart`.
+    scales has an entry a channel: a Scale for CT, where numbers mean the same everywhere, and None for a channel that
+    is standardised in each case by itself; so are all where it is empty. anisotropy: see `axis_apart`.
     """
 
     spacing: tuple[float, float, float]
-    clip: tuple[float, float] | None = None
-    mean: float = 0.0
-    deviation: float = 1.0
-    air: float | None = None
+    scales: tuple[Scale | None, ...] = ()
     anisotropy: float = ANISOTROPY
     version: int = PREPARATION_VERSION
 
     @classmethod
     def of(cls, body: dict[str, Any]) -> Preparation:
-        """The preparation that `dataclasses.asdict` and JSON made `body` of, as in a record's provenance."""
-        plain: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in body.items()}
-        return cls(**plain)
+        """The preparation that `dataclasses.asdict` and JSON made `body` of, as in a record's provenance.
+
+        DataError for one that another version of this project made, which knows other settings.
+        """
+        if body.get("version") != PREPARATION_VERSION:
+            raise DataError(
+                f"preparation of version {body.get('version')}, and this project makes {PREPARATION_VERSION}: "
+                "use the version of the project that trained the model, or train it again"
+            )
+        scales = tuple(Scale(*scale) if scale else None for scale in body["scales"])
+        x, y, z = body["spacing"]
+        return cls((x, y, z), scales, body["anisotropy"])
+
+    @property
+    def ct(self) -> tuple[bool, ...]:
+        """Of each channel whether it is CT; empty where none is."""
+        return tuple(scale is not None for scale in self.scales)
 
     def axis_apart(self, spacing: np.ndarray) -> int | None:
         """The RAS axis along which an image of this spacing (3,) is not interpolated; None if there is none.
@@ -67,7 +87,7 @@ class Preparation:
 
 def fit_preparation(
     train: Sequence[Case],
-    modality: str,
+    ct: Sequence[bool],
     max_voxels: int = 0,
     window: tuple[float, float] | None = None,
     anisotropy: float = ANISOTROPY,
@@ -75,21 +95,25 @@ def fit_preparation(
     """The preparation for a split, from its training cases; remembered in the cache folder by their content.
 
     The spacing is their median (see `_target_spacing`), coarsened, finest axis first, until their median content has
-    at most max_voxels voxels (0: no bound). Modality "CT" is clipped and scaled by the training foreground, or, with a
-    window (low, high) in Hounsfield units, clipped to it and scaled to [-1, 1]; other modalities have no window.
+    at most max_voxels voxels (0: no bound). A channel that is CT (see `ct_channels`) is clipped and scaled by its
+    training foreground, or, with a window (low, high) in Hounsfield units, clipped to it and scaled to [-1, 1].
     """
-    asked = [max_voxels, window if modality == "CT" else None, anisotropy]
-    key = digest_of([PREPARATION_VERSION, CONTENT_VERSION, content_digest(train), modality, asked], 32)
+    ct = tuple(ct) if any(ct) else ()
+    asked = [max_voxels, window if ct else None, anisotropy]
+    key = digest_of([PREPARATION_VERSION, CONTENT_VERSION, content_digest(train), ct, asked], 32)
     target = cache_dir() / "preparations" / f"{key}.json"
     if not target.is_file():
-        fitted = _fit(train, modality, max_voxels, window, anisotropy)
+        fitted = _fit(train, ct, max_voxels, window, anisotropy)
         write_once(target, lambda path: _write(path, fitted))
     return Preparation.of(json.loads(target.read_text()))
 
 
-def air_of(modality: str) -> float | None:
-    """The value above which an image of this modality has content; None where it is all that is not 0."""
-    return AIR if modality == "CT" else None
+def ct_channels(modality: str, channels: Sequence[str]) -> tuple[bool, ...]:
+    """Of each channel whether it is CT: all of a task of that modality, else those with the word CT in their name.
+
+    nnU-Net too goes by a channel's name. A CT beside a PET keeps its Hounsfield units so.
+    """
+    return tuple(modality == "CT" or "ct" in re.split("[^a-z0-9]+", channel.lower()) for channel in channels)
 
 
 def _write(path: Path, preparation: Preparation) -> None:
@@ -97,31 +121,29 @@ def _write(path: Path, preparation: Preparation) -> None:
 
 
 def _fit(
-    train: Sequence[Case], modality: str, max_voxels: int, window: tuple[float, float] | None, anisotropy: float
+    train: Sequence[Case], ct: tuple[bool, ...], max_voxels: int, window: tuple[float, float] | None, anisotropy: float
 ) -> Preparation:
     if not train:
         raise DataError("no training case: a split needs one or more")
-    air = air_of(modality)
-    contents = [case_content(case, air) for case in train]
+    contents = [case_content(case, ct) for case in train]
     spacing = _target_spacing(train, contents, max_voxels, anisotropy)
-    if modality != "CT":
-        return Preparation(spacing, anisotropy=anisotropy)
+    scales = [
+        _scale(contents, channel, window, train[0].label.parent) if is_ct else None for channel, is_ct in enumerate(ct)
+    ]
+    return Preparation(spacing, tuple(scales), anisotropy)
+
+
+def _scale(contents: Sequence[CaseContent], channel: int, window: tuple[float, float] | None, where: Path) -> Scale:
+    """To [-1, 1] by the window, else by the percentiles, mean and deviation of the channel's foreground."""
     if window:
         low, high = map(float, window)
-        mean, deviation = (low + high) / 2, (high - low) / 2
-    else:
-        low, high, mean, deviation = _statistics(contents, train[0].label.parent)
-    return Preparation(spacing, (low, high), mean, deviation, air, anisotropy)
-
-
-def _statistics(contents: Sequence[CaseContent], where: Path) -> tuple[float, float, float, float]:
-    """Low and high percentile, mean and deviation of the foreground."""
-    voxels = np.concatenate([content.values for content in contents])
+        return Scale(low, high, (low + high) / 2, (high - low) / 2)
+    voxels = np.concatenate([content.values_CN[channel] for content in contents])
     if not voxels.size:
         raise DataError(f"{where}: no training case has any foreground; CT is scaled by it")
     low, high = (float(v) for v in np.percentile(voxels, _PERCENTILES))
     clipped = np.clip(voxels.astype(np.float64), low, high)
-    return low, high, float(clipped.mean()), max(float(clipped.std()), 1e-6)
+    return Scale(low, high, float(clipped.mean()), max(float(clipped.std()), 1e-6))
 
 
 def _target_spacing(

@@ -20,8 +20,8 @@ def repeated(cases: Sequence[Case], facts: Sequence[CaseFacts]) -> list[list[Cha
     """Channels whose voxels are equal, whatever their labels and headers; cases that share several are named once."""
     groups: dict[str, list[Channel]] = {}
     for case, fact in zip(cases, facts, strict=True):
-        for number, digest in enumerate(fact.voxel_digests):
-            if digest:
+        for number, digests in enumerate(fact.voxel_digests):
+            for digest in digests:
                 groups.setdefault(digest, []).append(Channel(case.id, _name(case, number, len(fact.voxel_digests))))
     found: dict[frozenset[str], list[Channel]] = {}
     for group in groups.values():

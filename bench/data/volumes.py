@@ -24,7 +24,7 @@ from bench.data.grid import (
     to_native,
     to_ras,
 )
-from bench.data.preparation import Preparation
+from bench.data.preparation import Preparation, Scale
 from bench.data.prepared import PreparedArrays, PreparedCase
 from results.record import digest_of
 
@@ -79,7 +79,7 @@ def _read_image(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray]:
 
 def prepared_grid(image_CXYZ: np.ndarray, affine: np.ndarray, preparation: Preparation) -> Grid:
     """The grid of an image under a preparation: its content, oriented to RAS, at the preparation's spacing."""
-    return grid_of(image_CXYZ.shape[1:], affine, content_box(image_CXYZ, preparation.air), preparation)
+    return grid_of(image_CXYZ.shape[1:], affine, content_box(image_CXYZ, preparation.ct), preparation)
 
 
 def grid_of(native_shape: Sequence[int], affine: np.ndarray, box: Box, preparation: Preparation) -> Grid:
@@ -108,15 +108,16 @@ def _prepare(case: Case, preparation: Preparation, folder: Path) -> None:
 
 def _image(image_CXYZ: np.ndarray, grid: Grid, preparation: Preparation) -> np.ndarray:
     out = np.empty((len(image_CXYZ), *grid.shape), dtype=np.float32)
-    for channel, target in zip(image_CXYZ, out, strict=True):
-        scaled = to_ras(_scale(channel[grid.inside], preparation), np.array(grid.affine))
+    scales = preparation.scales or (None,) * len(image_CXYZ)
+    for channel, scale, target in zip(image_CXYZ, scales, out, strict=True):
+        scaled = to_ras(_scaled(channel[grid.inside], scale), np.array(grid.affine))
         target[:] = resample_linear(smooth_for(scaled, grid.shape, grid.apart), grid.shape, grid.apart)
     return out
 
 
-def _scale(channel_XYZ: np.ndarray, preparation: Preparation) -> np.ndarray:
-    if preparation.clip:
-        return (np.clip(channel_XYZ, *preparation.clip) - preparation.mean) / np.float32(preparation.deviation)
+def _scaled(channel_XYZ: np.ndarray, scale: Scale | None) -> np.ndarray:
+    if scale:
+        return (np.clip(channel_XYZ, scale.low, scale.high) - scale.mean) / np.float32(scale.deviation)
     # Skull-stripped images are 0 outside the head; those voxels would only say how much air there is.
     inside = channel_XYZ[channel_XYZ != 0]
     values = inside if inside.size else channel_XYZ

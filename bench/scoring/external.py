@@ -68,7 +68,7 @@ def record(whose: Predictions, scored: Mapping[str, Scored]) -> TrialResult:
         task.task,
         task.modality,
         (),
-        tuple(task.values.values()),
+        task.labels,
         task.origin,
         task.source,
         task.licence,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice, product
@@ -29,7 +29,7 @@ _BYTES_A_VOXEL = 40
 
 @dataclass(frozen=True)
 class Job:
-    """A case to score. values: label value → name; patient may be the case itself."""
+    """A case to score. values: label value → name, values of one name being one label; patient may be the case."""
 
     case: str
     patient: str
@@ -64,8 +64,9 @@ def score_files(job: Job) -> Scored:
             "from its place; resample the prediction to the grid of its reference"
         )
     values = dict(job.values)
-    ours, theirs = _numbered(ours, values, job.prediction), _numbered(theirs, values, job.reference)
-    scores = score_case(ours, theirs, spacing, tuple(values.values()), job.case, job.patient, job.tolerance)
+    labels = tuple(dict.fromkeys(values.values()))
+    ours, theirs = (_numbered(*one, values, labels) for one in ((ours, job.prediction), (theirs, job.reference)))
+    scores = score_case(ours, theirs, spacing, labels, job.case, job.patient, job.tolerance)
     return Scored(tuple(scores), prediction, reference)
 
 
@@ -134,10 +135,10 @@ def _labels(path: Path) -> tuple[Labels, np.ndarray, str]:
     return label, affine, digest_
 
 
-def _numbered(volume: Labels, values: Mapping[int, str], path: Path) -> Labels:
-    """The values that have names as 1, 2, …; DataError where a voxel has another one."""
+def _numbered(volume: Labels, path: Path, values: Mapping[int, str], labels: Sequence[str]) -> Labels:
+    """Each value as the place of its name in labels, from 1; DataError where a voxel has one without a name."""
     places = np.zeros(256, np.uint8)
-    places[list(values)] = np.arange(1, len(values) + 1)
+    places[list(values)] = [labels.index(name) + 1 for name in values.values()]
     present = np.flatnonzero(np.bincount(volume.reshape(-1, order="A"), minlength=256))
     if strange := [int(value) for value in present if value and not places[value]]:
         known = ", ".join(f"{value}={name}" for value, name in values.items())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.data.folder import case_id
+from bench.data.folder import FOREGROUND, MERGED, case_id
 from bench.data.layouts.declared import FILE, read_declared
 from bench.data.nifti import DataError
 from bench.data.tasks import DECATHLON, TOLERANCE
@@ -28,7 +28,10 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Named:
-    """What a task's values are called, and what else of it a table shows. values: label value → name, ascending."""
+    """What a task's values are called, and what else of it a table shows.
+
+    values: label value → name, ascending; values of one name are one label.
+    """
 
     task: str
     values: dict[int, str]
@@ -39,6 +42,11 @@ class Named:
     licence: str = ""
     notice: str = ""
     patients: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels' names, each once."""
+        return tuple(dict.fromkeys(self.values.values()))
 
 
 def pair_up(prediction: Path, reference: Path, suffix: str = "", partial: bool = False) -> Pairs:
@@ -66,18 +74,24 @@ def pair_up(prediction: Path, reference: Path, suffix: str = "", partial: bool =
 def names_of(reference: Path, labels: str | None, task: str | None) -> Named:
     """Names by `--labels 1=liver,2=tumour`, else by the dataset.json in the reference's folder or the one above it.
 
-    task is the name in tables, else that of the folder with the dataset.json, else of the reference's folder.
+    task is the name in tables, else that of the folder with the dataset.json, else of the reference's folder. `binary`
+    merges all of the dataset.json's values into one label, or all that is not 0 where there is none, and names the
+    task as a study with `--labels binary` does.
     """
     places = [folder / FILE for folder in (reference, reference.resolve().parent)]
     path = next((place for place in places if place.is_file()), None)
     body = read_declared(path.parent) if path else {}
     name = task or (path.resolve().parent if path else reference.resolve()).name
-    if labels is None and path is None:
+    if labels == "binary":
+        described = _described(body.get("labels"), places, path) if path else range(1, 256)
+        name, values = name.removesuffix(MERGED) + MERGED, dict.fromkeys(described, FOREGROUND)
+    elif labels is None and path is None:
         raise DataError(
             f"no dataset.json in {reference} or above it says what the label values are; give --labels 1=liver,2=tumour"
         )
-    values = _given(labels) if labels is not None else _described(body.get("labels"), places, path)
-    known = {spec.name: spec for spec in DECATHLON}.get(name.removesuffix("-binary"))
+    else:
+        values = _given(labels) if labels is not None else _described(body.get("labels"), places, path)
+    known = {spec.name: spec for spec in DECATHLON}.get(name.removesuffix(MERGED))
     patients = body.get("patients")
     return Named(
         name,

@@ -39,6 +39,7 @@ _STYLE: Any = {
     "axes.grid": True,
     "grid.color": "#dddddd",
     "svg.hashsalt": "report",  # the same figure gives the same file
+    "pdf.fonttype": 42,  # TrueType: publishers refuse the Type 3 fonts of the default
 }
 
 

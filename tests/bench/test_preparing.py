@@ -36,7 +36,7 @@ def test_trials_find_everything_prepared(tiny_msd: Path, cache: Path, monkeypatc
     folder = open_task(tiny_msd, TASK)
     for fold in (0, 1):
         train = set(make_split(folder.cases, fold).train)
-        settings = fit_preparation([case for case in folder.cases if case.id in train], "CT", 4000)
+        settings = fit_preparation([case for case in folder.cases if case.id in train], (True,), 4000)
         for case in folder.cases:
             assert prepare_case(case, settings).image().ndim == 4
 

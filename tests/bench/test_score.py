@@ -157,8 +157,8 @@ def empty_and_full():
 
 #: prediction, reference → what each column holds: NaN where undefined.
 RULES = {
-    "both empty": (0, 0, {"dice": None, "jaccard": None, "precision": None, "recall": None, "specificity": 1.0,
-                          "accuracy": 1.0, "balanced_accuracy": None, "nsd": None, "hd95": None,
+    "both empty": (0, 0, {"dice": None, "jaccard": None, "precision": None, "recall": None, "specificity": None,
+                          "accuracy": None, "balanced_accuracy": None, "nsd": None, "hd95": None,
                           "hd95_penalised": None}),
     "reference empty": (1, 0, {"dice": 0.0, "jaccard": 0.0, "precision": 0.0, "recall": None, "specificity": 0.875,
                                "accuracy": 0.875, "balanced_accuracy": None, "nsd": 0.0, "hd95": None,

@@ -59,7 +59,15 @@ def test_the_table_is_that_of_the_same_code(bench, folders):
     code, out, err = score(bench, folders, "--profile", "v3", "--tolerance", "1.5")
     assert code == 0 and "3 cases scored; NSD within 1.5 mm" in err
     found = table(out)
-    assert list(found.columns) == ["Dice", "Jaccard", "HD95 (mm)", "NSD", "Sensitivity", "Specificity"]
+    assert list(found.columns) == [
+        "Dice",
+        "Jaccard",
+        "HD95 (mm)",
+        "penalised HD95 (mm)",
+        "NSD",
+        "Sensitivity",
+        "Specificity",
+    ]
     expected = []
     for case in CASES:
         (ours, *_), (theirs, affine, *_) = (
@@ -142,6 +150,26 @@ def test_labels_by_flag_by_nnunet_and_with_gaps(bench, folders, tmp_path):
     gaps = table(score(bench, folders, "--labels", "3=ball,200=cube")[1])
     assert gaps.equals(found)
     refused(score(bench, folders, "--labels", "3=ball"), "tiny_0.nii.gz", "has the value 200", "--labels")
+
+
+def test_binary_is_the_merged_foreground_with_or_without_names(bench, folders, tmp_path):
+    code, out, err = score(bench, folders, "--labels", "binary", "--to", "two", "--tolerance", "1.5")
+    assert code == 0, err
+    found = table(out)
+    assert set(found.reset_index()["label"]) == {"foreground", "all"}
+    (record,) = store.read(tmp_path / "two")
+    assert (record.spec.task, record.task.labels) == ("Task99_Tiny-binary", ("foreground",))
+    expected = []
+    for case in CASES:
+        (ours, *_), (theirs, affine, *_) = (
+            read_nifti(folder / f"{case}.nii.gz") for folder in (folders[0], folders[1] / "labelsTr")
+        )
+        merged = [(volume > 0).astype(np.uint8) for volume in (ours, theirs)]
+        expected += score_case(*merged, np.linalg.norm(affine[:3, :3], axis=0), ("foreground",), case, case, 1.5)
+    assert record.cases == tuple(expected)
+    (folders[1] / "dataset.json").unlink()
+    more = ("--labels", "binary", "--task", "Task99_Tiny", "--tolerance", "1.5")
+    assert table(score(bench, folders, *more)[1]).equals(found)
 
 
 @pytest.mark.parametrize("text", ["liver", "1=", "=liver", "0=background", "1=a,1=b", "1=a,2=a", "300=a", "-1=a"])

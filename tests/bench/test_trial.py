@@ -93,23 +93,23 @@ def test_a_trial_measures_its_settings_on_the_training_cases_alone(study, make_t
     unseen = held_out(job)
     assert unseen == held_out(planned) and 0 < len(unseen) < len(cases)
     data = data_settings(job.spec.data)
-    settings = ("CT", data.max_voxels, data.hounsfield, data.anisotropy)
+    settings = ((True,), data.max_voxels, data.hounsfield, data.anisotropy)
     alone = fit_preparation([case for case in cases if case.id not in unseen], *settings)
     assert prepare(job)[0] == alone != fit_preparation(cases, *settings)
-    assert (alone.clip[1] < 900) and alone.spacing == (2.0, 2.0, 3.0)
+    assert (alone.scales[0].high < 900) and alone.spacing == (2.0, 2.0, 3.0)
 
 
-def test_a_window_and_ct_that_is_not_clipped_are_told(study, make_task, tmp_path):
+def test_a_window_is_for_ct_also_beside_other_channels(study, make_task, tmp_path):
     from bench.study import StudyError
 
     windowed = {**SMALL, "data": {"window": "-100,100"}}
     assert preflight.check(replace(study, settings=windowed), lambda text: None).notices == ()
     make_task(tmp_path / "mixed", channels=("PET", "ct_low"))
-    mixed = replace(study, data=str(tmp_path / "mixed"))
-    (notice,) = preflight.check(mixed, lambda text: None).notices
-    assert "channel 'ct_low' is standardised image by image" in notice and "PET+ct_low" in notice
-    with pytest.raises(StudyError, match=r"^--set data.window=-100,100: clips CT, but no task has modality CT"):
-        preflight.check(replace(mixed, settings=windowed), lambda text: None)
+    mixed = replace(study, data=str(tmp_path / "mixed"), settings=windowed)
+    assert preflight.check(mixed, lambda text: None).notices == ()
+    make_task(tmp_path / "pet", channels=("PET",))
+    with pytest.raises(StudyError, match=r"^--set data.window=-100,100: clips CT, but no task and no channel is CT"):
+        preflight.check(replace(mixed, data=str(tmp_path / "pet")), lambda text: None)
 
 
 def test_the_split_of_each_fraction_is_kept(study):

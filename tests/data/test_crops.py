@@ -21,7 +21,7 @@ from bench.data.volumes import PreparedCase, prepare_case
 @pytest.fixture(scope="module")
 def prepared(tiny_msd: Path) -> list[PreparedCase]:
     folder = open_task(tiny_msd, "Task99_Tiny")
-    preparation = fit_preparation(folder.cases, "CT")
+    preparation = fit_preparation(folder.cases, (True,))
     return [prepare_case(case, preparation) for case in folder.cases]
 
 
@@ -183,7 +183,7 @@ def test_a_loader_passes_on_errors_and_ends_its_threads(prepared: list[PreparedC
 def digest_of_crops(root: str, threads: int) -> str:
     """What another process makes of the same data: prepared there, in a cache folder of its own."""
     folder = open_task(Path(root), "Task99_Tiny")
-    preparation = fit_preparation(folder.cases[:4], "CT", 4000)
+    preparation = fit_preparation(folder.cases[:4], (True,), 4000)
     cases = [prepare_case(case, preparation) for case in folder.cases]
     sampler = CropSampler(cases, (8, 9, 10), seed=7, flips=(0,), augment="full")
     digest = hashlib.sha256(preparation.digest.encode())

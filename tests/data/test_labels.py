@@ -94,5 +94,7 @@ def test_any_layout_can_be_merged(tmp_path: Path, make_task: Make) -> None:
 
 
 def test_ct_is_scaled_by_the_merged_foreground(tiny_msd: Path) -> None:
-    fitted = [fit_preparation(open_task(tiny_msd, name).cases, "CT") for name in ("Task99_Tiny", "Task99_Tiny-binary")]
+    fitted = [
+        fit_preparation(open_task(tiny_msd, name).cases, (True,)) for name in ("Task99_Tiny", "Task99_Tiny-binary")
+    ]
     assert fitted[0] == fitted[1]

@@ -87,7 +87,7 @@ def test_prepared_alike_from_one_file_or_many(tmp_path: Path, make_task: Make) -
     for root, name in ((tmp_path / "msd", "Task"), (tmp_path / "raw", "Dataset004_Tiny")):
         folder = open_task(root, name)
         assert folder.spec.modality == "PET+CT"
-        prepared.append(prepare_case(folder.cases[0], fit_preparation(folder.cases, folder.spec.modality)))
+        prepared.append(prepare_case(folder.cases[0], fit_preparation(folder.cases, (False, True))))
     np.testing.assert_array_equal(prepared[0].image(), prepared[1].image())
     assert prepared[0].image_path != prepared[1].image_path
 

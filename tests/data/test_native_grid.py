@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.data.content import AIR, content_box
+from bench.data.content import content_box
 from bench.data.folder import Case, DataError, open_task
 from bench.data.grid import Grid, from_ras, resample_linear, resample_nearest, to_native, to_ras
 from bench.data.preparation import Preparation, fit_preparation
@@ -75,14 +75,14 @@ def test_content_is_what_is_not_zero_in_some_channel_and_in_ct_above_air() -> No
     ct = np.full((1, 10, 11, 12), -1000, np.float32)
     ct[:, :, :, :2] = 0  # padding
     ct[:, 3:7, 4:9, 5:8] = 40
-    assert content_box(ct, AIR) == ((3, 7), (4, 9), (5, 8))
+    assert content_box(ct, (True,)) == ((3, 7), (4, 9), (5, 8))
     nothing = np.zeros((1, 4, 5, 6), np.float32)
-    assert content_box(nothing) == content_box(nothing, AIR) == ((0, 4), (0, 5), (0, 6))
+    assert content_box(nothing) == content_box(nothing, (True,)) == ((0, 4), (0, 5), (0, 6))
 
 
 def test_an_image_is_prepared_as_the_same_labelled_case(tiny_msd: Path) -> None:
     cases = open_task(tiny_msd, "Task99_Tiny").cases
-    preparation = replace(fit_preparation(cases[:4], "CT"), spacing=(3.0, 2.5, 2.0))
+    preparation = replace(fit_preparation(cases[:4], (True,)), spacing=(3.0, 2.5, 2.0))
     prepared = prepare_case(cases[5], preparation)
     image, grid = prepare_image([cases[5].image], preparation)
     assert grid == prepared.grid
@@ -151,31 +151,31 @@ def test_the_thick_axis_takes_its_tenth_percentile(tmp_path: Path) -> None:
         image = saved(tmp_path, f"i{number}.nii.gz", np.ones((40, 40, 6), np.float32), affine)
         label = saved(tmp_path, f"l{number}.nii.gz", np.ones((40, 40, 6), np.uint8), affine)
         cases.append(Case(str(number), (image,), label, str(number)))
-    assert fit_preparation(cases, "MRI").spacing == pytest.approx((1, 1, np.percentile([4, 5, 6, 7, 8], 10)))
-    assert fit_preparation(cases, "MRI", anisotropy=0).spacing == pytest.approx((1, 1, 6))
+    assert fit_preparation(cases, (False,)).spacing == pytest.approx((1, 1, np.percentile([4, 5, 6, 7, 8], 10)))
+    assert fit_preparation(cases, (False,), anisotropy=0).spacing == pytest.approx((1, 1, 6))
 
 
 def test_a_window_takes_the_place_of_percentiles(tiny_msd: Path) -> None:
     cases = open_task(tiny_msd, "Task99_Tiny").cases
-    preparation = fit_preparation(cases[:2], "CT", window=(-160, 240))
-    assert (preparation.clip, preparation.mean, preparation.deviation) == ((-160, 240), 40, 200)
+    preparation = fit_preparation(cases[:2], (True,), window=(-160, 240))
+    assert preparation.scales == ((-160, 240, 40, 200),)
     image, _ = prepare_image([cases[0].image], preparation)
     assert -1 <= image.min() < image.max() <= 1
-    assert fit_preparation(cases[:2], "MRI", window=(-160, 240)).clip is None
+    assert fit_preparation(cases[:2], (False,), window=(-160, 240)).scales == ()
 
 
 def test_the_content_alone_decides_how_much_is_coarsened(tmp_path: Path, make_task: Callable[..., Path]) -> None:
     """Air round a body costs no resolution: padding every image leaves the spacing as it was."""
     folder = make_task(tmp_path, cases=2)
-    before = fit_preparation(open_task(tmp_path, "Task99_Tiny").cases, "MRI", 1000).spacing
+    before = fit_preparation(open_task(tmp_path, "Task99_Tiny").cases, (False,), 1000).spacing
     for part in ("imagesTr", "labelsTr"):
         for path in (folder / part).glob("*.nii.gz"):
             image = nib.load(path)
             padded = np.pad(np.asarray(image.dataobj), 10)
             nib.save(nib.Nifti1Image(padded, image.affine), path)
     cases = open_task(tmp_path, "Task99_Tiny").cases
-    assert fit_preparation(cases, "MRI", 1000).spacing == pytest.approx(before)
-    prepared = prepare_case(cases[0], fit_preparation(cases, "MRI"))
+    assert fit_preparation(cases, (False,), 1000).spacing == pytest.approx(before)
+    prepared = prepare_case(cases[0], fit_preparation(cases, (False,)))
     assert prepared.grid.native_shape == (40, 40, 40)
     assert prepared.shape == (20, 20, 20)
     back = to_native(prepared.label(), prepared.grid)

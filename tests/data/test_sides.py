@@ -51,7 +51,24 @@ def reoriented(source: Path, target: Path) -> None:
     nib.save(nib.load(label).as_reoriented(turn), label)
 
 
-@pytest.mark.parametrize("copy", [shutil.copy, resaved, reoriented], ids=["copied", "saved anew", "reoriented"])
+def under_another_header(source: Path, target: Path) -> None:
+    """The same stored array, said to lie along other axes: a header that was lost and made up again."""
+    array = np.asarray(nib.load(source).dataobj)
+    turned = np.array([[0.0, -3, 0, 5], [2, 0, 0, 0], [0, 0, -2, 9], [0, 0, 0, 1]])
+    nib.save(nib.Nifti1Image(array, turned), target)
+    label = target.parent.parent / "labelsTr" / target.name
+    nib.save(nib.Nifti1Image(np.asarray(nib.load(label).dataobj), turned), label)
+
+
+COPIES = {
+    "copied": shutil.copy,
+    "saved anew": resaved,
+    "reoriented": reoriented,
+    "under another header": under_another_header,
+}
+
+
+@pytest.mark.parametrize("copy", COPIES.values(), ids=COPIES)
 def test_one_image_on_both_sides_names_both_files(tmp_path: Path, make_task: Make, copy: Callable[..., object]) -> None:
     folder = make_task(tmp_path, cases=6)
     split = make_split(open_task(tmp_path, "Task99_Tiny").cases, 0)

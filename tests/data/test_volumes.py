@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,10 +15,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from bench.data.content import case_content
-from bench.data.folder import Case, open_task, read_case, read_label
+from bench.data.folder import Case, DataError, open_task, read_case, read_label
 from bench.data.grid import from_ras, resample_linear, resample_nearest, to_ras
 from bench.data.phantom import draw_case
-from bench.data.preparation import Preparation, coarsen, fit_preparation
+from bench.data.preparation import Preparation, coarsen, ct_channels, fit_preparation
 from bench.data.tasks import DECATHLON, TaskSpec
 from bench.data.volumes import PreparedCase, prepare_case, prepared_folder, to_native
 
@@ -115,7 +116,7 @@ def finer_case(task: TaskSpec, folder: Path, times: int = 4) -> Case:
 def test_every_class_of_every_phantom_task_there_and_back(tmp_path: Path, task: TaskSpec) -> None:
     case = finer_case(task, tmp_path)
     reference, classes = read_label(case), len(task.labels) + 1
-    native = fit_preparation([case], "MRI")
+    native = fit_preparation([case], (False,))
     for factor in (0.8, 1.2):
         x, y, z = (factor * size for size in native.spacing)
         prepared = prepare_case(case, replace(native, spacing=(x, y, z)), tmp_path)
@@ -128,15 +129,57 @@ def test_every_class_of_every_phantom_task_there_and_back(tmp_path: Path, task: 
 def test_ct_is_scaled_by_the_training_foreground(tiny_msd: Path) -> None:
     folder = open_task(tiny_msd, "Task99_Tiny")
     train = folder.cases[:4]
-    preparation = fit_preparation(train, "CT")
+    preparation = fit_preparation(train, (True,))
     voxels = np.concatenate([v.image[0][v.label > 0] for v in map(read_case, train)])
     low, high = np.percentile(voxels, [0.5, 99.5])
-    assert preparation.clip == pytest.approx((low, high))
-    assert preparation.mean == pytest.approx(np.clip(voxels, low, high).mean(), rel=1e-5)
+    (scale,) = preparation.scales
+    assert (scale.low, scale.high) == pytest.approx((low, high))
+    assert scale.mean == pytest.approx(np.clip(voxels, low, high).mean(), rel=1e-5)
     assert preparation.spacing == (2.0, 2.0, 3.0)
     prepared = prepare_case(folder.cases[5], preparation)
-    expected = (np.clip(read_case(folder.cases[5]).image, low, high) - preparation.mean) / preparation.deviation
+    expected = (np.clip(read_case(folder.cases[5]).image, low, high) - scale.mean) / scale.deviation
     np.testing.assert_allclose(prepared.image(), expected, atol=1e-4)
+
+
+def test_a_ct_beside_a_pet_keeps_its_scale_and_the_pet_is_standardised_by_itself(
+    tmp_path: Path, make_task: Callable[..., Path]
+) -> None:
+    root = make_task(tmp_path, channels=("PET", "CT"), spacing=(2.0, 2.0, 2.0)).parent
+    folder = open_task(root, "Task99_Tiny")
+    ct = ct_channels(folder.spec.modality, folder.spec.channels)
+    assert ct == (False, True)
+    preparation = fit_preparation(folder.cases[:4], ct)
+    voxels = np.concatenate([v.image[1][v.label > 0] for v in map(read_case, folder.cases[:4])])
+    assert preparation.scales[0] is None
+    assert preparation.scales[1][:2] == pytest.approx(np.percentile(voxels, [0.5, 99.5]))
+    pet, scan = np.array(prepare_case(folder.cases[5], preparation).image())
+    native = read_case(folder.cases[5]).image
+    scale = preparation.scales[1]
+    np.testing.assert_allclose(scan, (native[1].clip(scale.low, scale.high) - scale.mean) / scale.deviation, atol=1e-4)
+    inside = native[0] != 0
+    np.testing.assert_allclose(pet, (native[0] - native[0][inside].mean()) / native[0][inside].std(), atol=1e-4)
+    assert Preparation.of(json.loads(json.dumps(asdict(preparation)))) == preparation
+
+
+@pytest.mark.parametrize(
+    "modality, channels, ct",
+    [
+        ("CT", ("portal venous",), (True,)),
+        ("MRI", ("T1", "T2"), (False, False)),
+        ("PET+CT", ("PET", "CT"), (False, True)),
+        ("mixed", ("low-dose CT", "spect", "ct_attenuation", "octopus"), (True, False, True, False)),
+    ],
+)
+def test_ct_is_known_by_the_modality_or_by_a_word_of_the_channel(
+    modality: str, channels: tuple[str, ...], ct: tuple[bool, ...]
+) -> None:
+    assert ct_channels(modality, channels) == ct
+
+
+def test_a_preparation_of_another_version_is_refused() -> None:
+    body = json.loads(json.dumps(asdict(Preparation((1.0, 1.0, 1.0))))) | {"version": 1}
+    with pytest.raises(DataError, match="version 1, and this project makes"):
+        Preparation.of(body)
 
 
 def test_the_sample_of_the_foreground_is_of_all_of_it(tmp_path: Path) -> None:
@@ -144,7 +187,7 @@ def test_the_sample_of_the_foreground_is_of_all_of_it(tmp_path: Path) -> None:
     image[10:] = 200
     for name, array in (("i", image), ("l", np.ones(image.shape, np.uint8))):
         nib.save(nib.Nifti1Image(array, np.eye(4)), tmp_path / f"{name}.nii.gz")
-    values = case_content(Case("a", (tmp_path / "i.nii.gz",), tmp_path / "l.nii.gz", "a"), None).values
+    values = case_content(Case("a", (tmp_path / "i.nii.gz",), tmp_path / "l.nii.gz", "a"), ()).values_CN
     assert values.mean() == pytest.approx(100, abs=1) and 5000 < values.size <= 10_000
 
 
@@ -152,23 +195,23 @@ def test_what_is_stored_is_addressed_by_how_it_was_measured(
     tiny_msd: Path, monkeypatch: pytest.MonkeyPatch, cache: Path
 ) -> None:
     cases = open_task(tiny_msd, "Task99_Tiny").cases
-    before = prepared_folder(cases[0], fit_preparation(cases, "CT"))
+    before = prepared_folder(cases[0], fit_preparation(cases, (True,)))
     for module in ("content", "preparation", "volumes"):
         monkeypatch.setattr(f"bench.data.{module}.CONTENT_VERSION", 99)
-    assert prepared_folder(cases[0], fit_preparation(cases, "CT")) != before
+    assert prepared_folder(cases[0], fit_preparation(cases, (True,))) != before
     assert len(list((cache / "preparations").glob("*.json"))) == 2
 
 
 def test_nothing_is_learnt_from_held_out_cases(tmp_path: Path, make_task: Callable[..., Path]) -> None:
     folder = make_task(tmp_path, cases=4)
     train = open_task(tmp_path, "Task99_Tiny").cases[:3]
-    before = fit_preparation(train, "CT", 1000)
+    before = fit_preparation(train, (True,), 1000)
     path = folder / "imagesTr" / "tiny_3.nii.gz"
     nib.save(nib.Nifti1Image(np.full((20, 20, 20), 3000, np.int16), np.diag([9.0, 9, 9, 1])), path)
-    assert fit_preparation(train, "CT", 1000) == before
+    assert fit_preparation(train, (True,), 1000) == before
     path = folder / "imagesTr" / "tiny_0.nii.gz"
     nib.save(nib.Nifti1Image(np.full((20, 20, 20), 3000, np.int16), np.diag([2.0, 2, 3, 1])), path)
-    assert fit_preparation(train, "CT", 1000) != before
+    assert fit_preparation(train, (True,), 1000) != before
 
 
 def test_mri_zero_background_does_not_count(tmp_path: Path) -> None:
@@ -192,7 +235,7 @@ def test_no_foreground_in_training_is_an_error(tmp_path: Path) -> None:
     case = native_case(tmp_path, np.eye(4))
     nib.save(nib.Nifti1Image(np.zeros((7, 9, 11), np.uint8), np.eye(4)), case.label)
     with pytest.raises(ValueError, match="no training case has any foreground"):
-        fit_preparation([case], "CT")
+        fit_preparation([case], (True,))
 
 
 @settings(max_examples=60, deadline=None)

@@ -143,8 +143,8 @@ def test_every_sign_compiles(tmp_path):
     compile_paper(tmp_path, "\n\n".join(escape(sign) for sign in printable) + escape(EVIL))
 
 
-@pytest.fixture(scope="module")
-def full_report(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", params=["paper", "v3"])
+def full_report(tmp_path_factory, request) -> Path:
     """A report with every kind of cell: long names, notices, hashes, addresses, errors, many arms."""
     arms = [("none", "none")] + [("gemma3-270m", name) for name in ("pretrained", "random", "stand-in", "mlp", "depth")]
     long = {
@@ -156,7 +156,10 @@ def full_report(tmp_path_factory) -> Path:
     made = [replace(r, spec=replace(r.spec, train=train)) for r in made]
     made[3] = fake.failure(made[3].spec, made[3].task, f"Traceback\n  {EVIL}\nRuntimeError: {EVIL} " * 20)
     return build.write_report(
-        fake.write_run(tmp_path_factory.mktemp("run"), made, previews=False), title=EVIL, command=EVIL
+        fake.write_run(tmp_path_factory.mktemp("run"), made, previews=False),
+        title=EVIL,
+        command=EVIL,
+        profile=request.param,
     ).parent
 
 

@@ -68,7 +68,8 @@ def test_the_files_are_there(demo):
     for name in ("dice", "difference", "learning_loss", "learning_dice", "cases_Task01_Fake", "cases_Task02_Fake"):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
         assert b"<svg" in (folder / "figures" / f"{name}.svg").read_bytes()
-        assert (folder / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        printed = (folder / "figures" / f"{name}.pdf").read_bytes()
+        assert printed.startswith(b"%PDF") and b"/FontFile2" in printed and b"/Type3" not in printed
     assert len(pd.read_csv(folder.parent / "results.csv")) == 5 * 2 * 2
     assert not list(folder.rglob("*.tmp"))
 

@@ -23,9 +23,9 @@ def test_hand_formulas_and_bounds(tp, fp, fn, tn):
         metrics.dice: by_hand(2 * tp, 2 * tp + fp + fn),
         metrics.jaccard: by_hand(tp, tp + fp + fn),
         metrics.precision: by_hand(tp, tp + fp),
-        metrics.accuracy: by_hand(tp + tn, tp + fp + fn + tn),
+        metrics.accuracy: by_hand(tp + tn, tp + fp + fn + tn) if tp + fp + fn else math.nan,
         metrics.recall: by_hand(tp, tp + fn),
-        metrics.specificity: by_hand(tn, tn + fp),
+        metrics.specificity: by_hand(tn, tn + fp) if tp + fp + fn else math.nan,
     }
     for metric, value in expected.items():
         found = float(metric(tp, fp, fn, tn))
@@ -38,7 +38,7 @@ def test_hand_formulas_and_bounds(tp, fp, fn, tn):
 def test_rules_for_empty_masks():
     both_empty, no_reference, no_prediction = (0, 0, 0, 9), (0, 4, 0, 5), (0, 0, 4, 5)
     assert math.isnan(metrics.dice(*both_empty)) and math.isnan(metrics.jaccard(*both_empty))
-    assert math.isnan(metrics.precision(*both_empty)) and metrics.accuracy(*both_empty) == 1
+    assert all(math.isnan(ratio(*both_empty)) for ratio in ALL)
     assert metrics.dice(*no_reference) == metrics.jaccard(*no_reference) == metrics.precision(*no_reference) == 0
     assert math.isnan(metrics.recall(*no_reference))
     assert metrics.dice(*no_prediction) == 0 and math.isnan(metrics.precision(*no_prediction))

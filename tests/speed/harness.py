@@ -130,18 +130,19 @@ def value(call: Call) -> float:
 
 
 def alternate(ours: Call, peer: Call, runs: int, gauge: Gauge = seconds, warm: bool = True) -> tuple[float, float]:
-    """Medians of ours and of the peer's, taken in turns, so that what else the machine does falls on both.
+    """Ours and the peer's of one turn of several: that whose ratio is the median of all turns' ratios.
 
-    warm: call each once before, so that imports and the first read of a file are not counted.
+    A machine that grows slower or faster does so for both sides of a turn; medians of each side alone would pair a slow
+    minute of one with a fast one of the other. warm: call each once before, so that imports and the first read of a
+    file are not counted.
     """
     if warm:
         ours(), peer()
-    taken: tuple[list[float], list[float]] = ([], [])
+    turns: list[tuple[float, float]] = []
     for run in range(runs):
-        for side, call in zip(taken, (ours, peer), strict=True):
-            side.append(gauge(call))
-        say(f"  run {run + 1} of {runs}: ours {taken[0][-1]:.4g}, peer {taken[1][-1]:.4g}")
-    return median(taken[0]), median(taken[1])
+        turns.append((gauge(ours), gauge(peer)))
+        say(f"  run {run + 1} of {runs}: ours {turns[-1][0]:.4g}, peer {turns[-1][1]:.4g}")
+    return sorted(turns, key=lambda turn: turn[0] / turn[1])[(runs - 1) // 2]
 
 
 def alone(ours: Call, runs: int, gauge: Gauge = seconds) -> float:
