@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from bench.commands import data, predict, reporting, scoring, study, weights
+from bench.commands import data, predict, reporting, scoring, study, tune, weights
 from bench.commands.study import EXAMPLE
 from bench.errors import INTERRUPTED, is_users
 
@@ -18,7 +18,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(study.run, study.plan_command, study.status, study.list_command, study.doctor),
+    *(study.run, study.plan_command, study.status, study.list_command, study.doctor, tune.tune),
     *(reporting.report, reporting.compare, reporting.export),
     *(predict.predict, scoring.score, scoring.rescore),
     *(data.data, weights.weights),

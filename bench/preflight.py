@@ -19,6 +19,8 @@ from bench.study import StudyError, StudySpec
 
 #: Called with what is being looked at, so that a long check is not a silent one.
 Say = Callable[[str], None]
+#: Makes of a task the task of some of its cases.
+Narrow = Callable[[TaskFolder], TaskFolder]
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,11 @@ class Ground:
     notices: tuple[str, ...] = ()
 
 
-def check(study: StudySpec, say: Say) -> Ground:
-    """Tasks and weights of a study, all looked at; StudyError lists every problem, one a line."""
+def check(study: StudySpec, say: Say, narrow: Narrow | None = None) -> Ground:
+    """Tasks and weights of a study, all looked at; StudyError lists every problem, one a line.
+
+    narrow leaves cases of a task out before any of its images is opened.
+    """
     problems = [] if study.address else _beyond_this_machine(study)  # a cluster is asked once it is reached
     arms, notices = find_arms(study, say, problems)
     _raise(problems)
@@ -43,6 +48,8 @@ def check(study: StudySpec, say: Say) -> Ground:
     else:
         root = Path(study.data)
     folders = _open(root, study, problems)
+    if narrow:
+        folders = {name: narrow(folder) for name, folder in folders.items()}
     problems += _unused_window(folders, study)
     _raise(problems)
     told = [*notices]

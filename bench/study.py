@@ -240,6 +240,11 @@ def check_bound(study: StudySpec, run: Path) -> None:
 
 def bind(study: StudySpec, run: Path) -> None:
     """Write the run folder's study.toml: the latest command's study, fully resolved; `--study` takes it."""
+    atomic_write(run / FILE, as_toml(study).encode())
+
+
+def as_toml(study: StudySpec) -> str:
+    """A study with every setting resolved, as a TOML file that `--study` takes; nothing of how and where it is run."""
     asked_for = ("backbones", "controls", "references", "tasks", "seeds", "folds", "fractions", "labels", "weights")
     names = (*asked_for, "variants", "command")
     asked = {name: value for name, value in asdict(study).items() if name in names and value}
@@ -248,7 +253,7 @@ def bind(study: StudySpec, run: Path) -> None:
     fixed = study.fixed()
     if study.phantom:
         del fixed["data"]
-    atomic_write(run / FILE, tomli_w.dumps(_plain(asked | fixed)).encode())
+    return tomli_w.dumps(_plain(asked | fixed))
 
 
 def _plain(value: Any) -> Any:

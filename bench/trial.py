@@ -17,15 +17,16 @@ from backbones import controls
 from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
 from bench import provenance
-from bench.data.folder import open_task, read_case
+from bench.data.folder import Case, open_task, read_case
 from bench.data.preparation import Preparation, ct_channels, fit_preparation
 from bench.data.splits import make_split
 from bench.data.volumes import PreparedCase, prepare_case
-from bench.presets import data_settings, train_settings
+from bench.presets import TrainSettings, data_settings, train_settings
 from results import store
 from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
+    from bench.data.crops import CropSampler
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
     from mvl.references.fitted import Fitted
@@ -90,9 +91,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     from bench import activations
     from bench import engine as deepspeed_engine
     from bench.cost import CostMeter, parameters
-    from bench.data.crops import CropSampler
     from bench.train import train
-    from mvl.config import SegmenterConfig
 
     spec = job.spec
     started, meter = provenance.now(), CostMeter()
@@ -100,12 +99,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     preparation, training, held_out = prepare(job)
     meter.mark("prepared")
 
-    settings = train_settings(spec.train).for_cases(len(training))
-    sizes = {name: value for name, value in spec.model.items() if name != "features"}  # a reference model's own
-    config = SegmenterConfig.of(sizes).fitted([case.shape for case in training])
-    model = build_segmenter(job, config)
-    sampler = CropSampler(training, config.image, spec.seed, settings.foreground, settings.flips, settings.augment)
-    engine = deepspeed_engine.start(model, settings, workers, job.zero_stage)
+    engine, sampler, settings = assemble(job, training, workers)
     meter.mark("built")
     curve = train(
         engine, sampler, settings, rank, workers,
@@ -119,7 +113,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("scored")
     seen = sorted(held_out, key=lambda case: case.id)[: job.activations]
     activations.keep(Path(job.run) / "activations" / f"{spec.key}.npz", engine.module, seen, spec.data["overlap"])
-    cost = parameters(model) | {
+    cost = parameters(engine.module) | {
         "steps": steps,
         "prepare_seconds": meter.between("start", "prepared"),
         "train_seconds": meter.between("built", "trained"),
@@ -140,13 +134,28 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "weights": asdict(spec.weights),
         "data_digest": spec.data_digest,
         "command": job.command,
-        "crop": list(config.image),
+        "crop": list(sampler.crop),
         "model": store_model(job, engine.module),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
     store.write(Path(job.run), record)
     return record
+
+
+def assemble(job: TrialJob, training: list[PreparedCase], workers: int) -> tuple[Any, CropSampler, TrainSettings]:
+    """What a trial trains with: the engine around its segmenter, the crops of its training cases, and the settings."""
+    from bench import engine
+    from bench.data.crops import CropSampler
+    from mvl.config import SegmenterConfig
+
+    spec = job.spec
+    settings = train_settings(spec.train).for_cases(len(training))
+    sizes = {name: value for name, value in spec.model.items() if name != "features"}  # a reference model's own
+    config = SegmenterConfig.of(sizes).fitted([case.shape for case in training])
+    model = build_segmenter(job, config)
+    sampler = CropSampler(training, config.image, spec.seed, settings.foreground, settings.flips, settings.augment)
+    return engine.start(model, settings, workers, job.zero_stage), sampler, settings
 
 
 def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitted:
@@ -180,12 +189,18 @@ def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[Prepar
     if split.digest != job.spec.split_digest:
         raise ValueError(f"{folder.path}: the split is not the planned one; were cases added or removed?")
     by_id = {case.id: case for case in folder.cases}
+    return prepare_sides(job, [by_id[i] for i in split.train], [by_id[i] for i in split.held_out])
+
+
+def prepare_sides(
+    job: TrialJob, train: list[Case], held_out: list[Case]
+) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:
+    """`prepare`, of the two sides of any split."""
     data = data_settings(job.spec.data)
     ct = ct_channels(job.info.modality, job.info.channels)
-    measured_on = [by_id[i] for i in split.train]
-    settings = fit_preparation(measured_on, ct, data.max_voxels, data.hounsfield, data.anisotropy)
-    training, held_out = ([prepare_case(by_id[i], settings) for i in side] for side in (split.train, split.held_out))
-    return settings, training, held_out
+    settings = fit_preparation(train, ct, data.max_voxels, data.hounsfield, data.anisotropy)
+    training, unseen = ([prepare_case(case, settings) for case in side] for side in (train, held_out))
+    return settings, training, unseen
 
 
 def store_model(job: TrialJob, model: Any) -> dict[str, Any] | None:

@@ -35,11 +35,11 @@ class Watch(tune.Callback):
         key = trial.config["key"]
         job = self.jobs[key]
         if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
-            record_failure(job, _error_of(trial))
+            record_failure(job, error_of(trial))
         self.on_progress(key, 1.0)
 
 
-def _error_of(trial: Any) -> str:
+def error_of(trial: Any) -> str:
     """What Ray wrote of a failure, in its own words."""
     if not trial.error_file:
         return "Ray gives no reason"

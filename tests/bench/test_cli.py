@@ -42,7 +42,15 @@ def test_a_command_in_a_process_of_its_own():
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["list", "tasks"], ["list", "backbones"], ["list", "references"]]
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["tune", "--help"],
+        ["list", "tasks"],
+        ["list", "backbones"],
+        ["list", "references"],
+    ],
 )
 def test_help_and_lists_import_nothing_heavy(arguments):
     probe = (
