@@ -170,6 +170,8 @@ class BlockSettings:
 
 #: What a task sets by itself; never a preset's or a flag's.
 BY_TASK = {"channels", "classes"}
+#: How `cpu` and `default` look at the image itself; mvl/README.md says what each is worth.
+_TODAY = {"fusion_kernel": 3, "stem": "conv", "decoder": "subpixel", "decoder_depth": 2}
 _MODEL_DEFAULTS = {k: v for k, v in asdict(SegmenterConfig(1, 2)).items() if k not in BY_TASK}
 
 #: What the published code says, as far as it is known (arXiv 2410.02458 and its repository): width 64, 16 blocks, 4
@@ -187,18 +189,19 @@ _PAPER: Settings = {
     ),
     "model": _MODEL_DEFAULTS
     | {"image": (128, 128, 128), "patch": (8, 8, 8), "width": 64, "depth": 16, "heads": 4, "dropout": 0.2}
-    | {"decoder": "linear", "mapper_lora": 4},
+    | {"fusion_kernel": 1, "stem": "linear", "decoder": "linear", "mapper_lora": 4},
     "data": asdict(DataSettings(max_voxels=128**3)),
     "block": asdict(BlockSettings()),
 }  # fmt: skip
 
 #: What we would use today on a GPU: a larger ViT, AdamW with warm-up and cosine, bf16 autocast, a decoder with skips.
 #: That one computes on cells of 2³ voxels: at patches of 8 a decoder on voxels would take a third of a step, and on a
-#: phantom task it was no better after as many steps.
+#: phantom task it was no better after as many steps. Its skips and the tokens share a convolutional stem.
 _DEFAULT: Settings = {
     "train": asdict(TrainSettings(steps=20_000, batch=2, lr=3e-4, epochs=100, precision="bf16")),
     "model": _MODEL_DEFAULTS
-    | {"image": (96, 96, 96), "patch": (8, 8, 8), "width": 384, "depth": 12, "heads": 6, "decoder": "subpixel"},
+    | {"image": (96, 96, 96), "patch": (8, 8, 8), "width": 384, "depth": 12, "heads": 6}
+    | _TODAY,
     "data": asdict(DataSettings()),
     "block": asdict(BlockSettings()),
 }
@@ -206,8 +209,8 @@ _DEFAULT: Settings = {
 #: What two cores train in a minute.
 _CPU: Settings = {
     "train": asdict(TrainSettings()),
-    "model": _MODEL_DEFAULTS | {"width": 64, "heads": 2},
-    "data": asdict(DataSettings(max_voxels=64**3, overlap=0.25)),
+    "model": _MODEL_DEFAULTS | {"width": 64, "heads": 2} | _TODAY,
+    "data": asdict(DataSettings(max_voxels=64**3)),
     "block": asdict(BlockSettings()),
 }
 

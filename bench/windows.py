@@ -1,7 +1,7 @@
 """Sliding windows: class probabilities of overlapping windows, blended with a Gaussian, a slab of planes at a time.
 
 Only the planes that further windows may still change are held as sums. Places, padding and weights are those of MONAI's
-`sliding_window_inference(mode="gaussian")`, so that the results are the same.
+`sliding_window_inference(mode="gaussian", padding_mode="replicate")`, so that the results are the same.
 """
 
 from __future__ import annotations
@@ -139,14 +139,19 @@ class _Ring:
 def _crops(
     image_CXYZ: NDArray[np.float32], corners: Sequence[Size3], window: Size3, pads: Sequence[tuple[int, int]]
 ) -> Tensor:
-    """Windows (B, C, x, y, z) of the padded image; a view where nothing must be copied."""
+    """Windows (B, C, x, y, z) of the padded image; a view where nothing must be copied.
+
+    An image that is smaller than the window is continued by its edge: zeros would be soft tissue in a prepared CT, and
+    a slab of a few slices is mostly padding.
+    """
     crops = []
     for corner in corners:
         at = tuple(slice(first, first + width) for first, width in zip(corner, window, strict=True))
         crop = image_CXYZ[(slice(None), *at)]
         crops.append(torch.from_numpy(crop if crop.flags.writeable else crop.copy())[None])
     crops_BCxyz = crops[0] if len(crops) == 1 else torch.cat(crops)
-    return F.pad(crops_BCxyz, [n for pair in reversed(pads) for n in pair]) if np.any(pads) else crops_BCxyz
+    around = [n for pair in reversed(pads) for n in pair]
+    return F.pad(crops_BCxyz, around, mode="replicate") if any(around) else crops_BCxyz
 
 
 def _zeros(shape: Sequence[int], device: torch.device) -> Tensor:

@@ -8,17 +8,21 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 Size3 = tuple[int, int, int]
-ONE: Size3 = (1, 1, 1)
 
 CHOICES = {
     "attention": ("global", "hybrid"),
     "fusion": ("none", "multiscale"),
+    "fusion_kernel": (1, 3),
+    "stem": ("linear", "conv"),
     "decoder": ("linear", "skip", "subpixel"),
     "placement": ("after", "middle", "before", "before+middle", "before+after", "middle+after"),
 }
 
 #: The least value of each setting that counts something.
-LEAST = {**dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width"), 1), "mapper_lora": 0}
+LEAST = {
+    **dict.fromkeys(("channels", "width", "depth", "heads", "decoder_width", "decoder_depth"), 1),
+    "mapper_lora": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,11 @@ class SegmenterConfig:
     placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, `before` it, or
     at two of these places, as `middle+after`: the same block twice, with mappers of its own at each.
     residual adds the block's input to its output. mapper_lora is the rank of LoRA on the two linear maps around the
-    block (the paper: 4); 0 trains them whole. classes counts the background. decoder_width is the number of channels
-    at full resolution of the decoders with skips. Source of the architecture: arXiv 2410.02458.
+    block (the paper: 4); 0 trains them whole. classes counts the background. stem `conv` adds features of a small
+    convolutional encoder to the linear patch embedding, and makes the decoder's skips of them (`mvl/skips.py`).
+    decoder_width is the number of channels at full resolution of the decoders with skips, decoder_depth the number of
+    convolutions at each resolution, of the decoder and of the skips. fusion_kernel, 1 or 3, is that of the maps of the
+    coarse scales. Source of the architecture: arXiv 2410.02458.
     """
 
     channels: int
@@ -44,8 +51,11 @@ class SegmenterConfig:
     dropout: float = 0.0
     attention: str = "hybrid"
     fusion: str = "multiscale"
+    fusion_kernel: int = 1
+    stem: str = "linear"
     decoder: str = "skip"
     decoder_width: int = 16
+    decoder_depth: int = 1
     placement: str = "after"
     residual: bool = True
     mapper_lora: int = 0
@@ -64,7 +74,8 @@ class SegmenterConfig:
     def _check_values(self) -> None:
         for name, known in CHOICES.items():
             if getattr(self, name) not in known:
-                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {', '.join(known)}")
+                words = ", ".join(map(str, known))
+                raise ValueError(f"model.{name}: unknown value {getattr(self, name)!r}; known: {words}")
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
@@ -113,17 +124,3 @@ class SegmenterConfig:
         if unknown:
             raise ValueError(f"unknown model settings: {', '.join(unknown)}; known: {', '.join(sorted(cls.names()))}")
         return cls(**settings)
-
-
-def upsampling_steps(patch: Size3) -> list[Size3]:
-    """How the patch is undone, coarse to fine: halving each axis that can be halved, then what is left over.
-
-    >>> upsampling_steps((8, 8, 2))
-    [(2, 2, 2), (2, 2, 1), (2, 2, 1)]
-    """
-    left, steps = list(patch), list[Size3]()
-    while max(left) > 1:
-        x, y, z = (2 if side % 2 == 0 else side for side in left)
-        left = [left[0] // x, left[1] // y, left[2] // z]
-        steps.append((x, y, z))
-    return steps or [ONE]

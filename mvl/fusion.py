@@ -28,18 +28,19 @@ class LastTokens(nn.Module):
 
 
 class MultiScaleFusion(nn.Module):
-    """Several depths, joined by one linear map; then the grid at scales 1, 1/2 and 1/4, each with its own map, added.
+    """Several depths, joined by one linear map; then the grid at scales 1, 1/2 and 1/4, each coarse one mapped, added.
 
     depths: each (B, N, D), first to last. Returns (B, D, U, V, W). Scales that the grid is too small for are the mean
-    over all of it. The first scale passes unchanged, so at worst the fusion is a linear map of the depths.
+    over all of it. The first scale passes unchanged, so at worst the fusion is a linear map of the depths. kernel 3
+    lets a coarse cell see its neighbours, and by the padding where the crop ends: what lies left of what.
     """
 
-    def __init__(self, width: int, depths: int, scales: Sequence[int] = (2, 4)) -> None:
+    def __init__(self, width: int, depths: int, scales: Sequence[int] = (2, 4), kernel: int = 1) -> None:
         super().__init__()
         self.scales = tuple(scales)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(depths))
         self.join = nn.Linear(width * depths, width)
-        self.maps = nn.ModuleList(nn.Conv3d(width, width, kernel_size=1) for _ in self.scales)
+        self.maps = nn.ModuleList(nn.Conv3d(width, width, kernel, padding="same") for _ in self.scales)
 
     def forward(self, depths_BND: Sequence[Tensor], grid: Size3) -> Tensor:
         normed = [norm(x_BND) for norm, x_BND in zip(self.norms, depths_BND, strict=True)]

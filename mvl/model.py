@@ -1,8 +1,9 @@
 """The segmenter: patches, encoder, the block it is given or what is matched to it, fusion, decoder.
 
 The whole way of an image, one part a file:
-patches.py (B, C, X, Y, Z) -> (B, N, D); vit.py and attention.py (B, N, D) -> (B, N, D); adapter.py, or matched.py in a
-control, (B, N, D) -> (B, N, D); fusion.py -> (B, D, U, V, W); decoder.py -> (B, K, X, Y, Z).
+patches.py (B, C, X, Y, Z) -> (B, N, D); skips.py (B, C, X, Y, Z) -> features between tokens and voxels; vit.py and
+attention.py (B, N, D) -> (B, N, D); adapter.py, or matched.py in a control, (B, N, D) -> (B, N, D); fusion.py
+-> (B, D, U, V, W); decoder.py, which takes in those features, -> (B, K, X, Y, Z).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from mvl.config import SegmenterConfig, Size3
 from mvl.decoder import DECODERS
 from mvl.fusion import LastTokens, MultiScaleFusion
 from mvl.matched import Matched
-from mvl.patches import PatchEmbedding, pad_to_multiple
+from mvl.patches import PatchEmbedding, pad_to_multiple, to_tokens
+from mvl.skips import make_skips
 from mvl.vit import EncoderBlock
 
 
@@ -40,10 +42,12 @@ class Segmenter(nn.Module):
         super().__init__()
         self.config, self.checkpointing = config, checkpointing
         self.embed = PatchEmbedding(config.channels, config.patch, config.grid, config.width)
+        self.skips = make_skips(config)
         self.encoder = nn.ModuleList(EncoderBlock(config) for _ in range(config.depth))
         self.taps = sorted({max(1, config.depth // 2), config.depth})
-        multiscale = config.fusion == "multiscale"
-        self.fusion = MultiScaleFusion(config.width, len(self.taps)) if multiscale else LastTokens(config.width)
+        self.fusion: nn.Module = LastTokens(config.width)
+        if config.fusion == "multiscale":
+            self.fusion = MultiScaleFusion(config.width, len(self.taps), kernel=config.fusion_kernel)
         self.decoder = DECODERS[config.decoder](config)
         # Made last: the parts that all arms share draw the same initial values from the same seed.
         self.adapters = nn.ModuleDict()
@@ -58,6 +62,9 @@ class Segmenter(nn.Module):
         x, y, z = image_BCXYZ.shape[2:]
         padded = pad_to_multiple(image_BCXYZ, self.config.patch)
         tokens_BND, grid = self.embed(padded)
+        skips, more_BDUVW = self.skips(padded)
+        if more_BDUVW is not None:
+            tokens_BND = tokens_BND + to_tokens(more_BDUVW)
         depths = []
         for depth in range(self.config.depth + 1):
             if depth > 0:
@@ -67,7 +74,7 @@ class Segmenter(nn.Module):
                     tokens_BND = adapter(tokens_BND, grid)
             if depth in self.taps:
                 depths.append(tokens_BND)
-        return self.decoder(self.fusion(depths, grid), padded)[..., :x, :y, :z]
+        return self.decoder(self.fusion(depths, grid), skips)[..., :x, :y, :z]
 
     def _encode(self, block: nn.Module, x_BND: Tensor, grid: Size3) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

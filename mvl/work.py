@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 
-from mvl.config import ONE, SegmenterConfig, upsampling_steps
+from mvl.config import SegmenterConfig
+from mvl.ladder import Ladder
 
 
 def forward(config: SegmenterConfig) -> int:
     """One crop through the segmenter without its adapters: the baseline."""
     tokens, width = math.prod(config.grid), config.width
     embed = 2 * tokens * config.channels * math.prod(config.patch) * width
-    return embed + config.depth * encoder_block(config) + _fusion(config) + _decoder(config)
+    return embed + config.depth * encoder_block(config) + _fusion(config) + _skips(config) + _decoder(config)
 
 
 def encoder_block(config: SegmenterConfig) -> int:
@@ -56,22 +57,45 @@ def _fusion(config: SegmenterConfig) -> int:
         return 0
     taps = len({max(1, config.depth // 2), config.depth})
     cells = [math.prod(max(1, side // scale) for side in config.grid) for scale in (2, 4)]
-    return 2 * config.width**2 * (taps * math.prod(config.grid) + sum(cells))
+    return 2 * config.width**2 * (taps * math.prod(config.grid) + sum(cells) * config.fusion_kernel**3)
+
+
+def _positions(config: SegmenterConfig, ladder: Ladder) -> list[int]:
+    """Of each resolution, coarse to fine, and before them of the token grid."""
+    found = [math.prod(config.grid)]
+    for step in ladder.steps:
+        found.append(found[-1] * math.prod(step))
+    return found
+
+
+def _convs(config: SegmenterConfig, inside: int, outside: int) -> int:
+    """Of decoder_depth convolutions of 3x3x3, at one position."""
+    return 2 * 27 * outside * (inside + (config.decoder_depth - 1) * outside)
+
+
+def _skips(config: SegmenterConfig) -> int:
+    """Features of the image at each resolution; with the stem `conv` each from the finer one, down to the tokens."""
+    if config.stem != "conv" and config.decoder == "linear":
+        return 0
+    ladder = Ladder.of(config)
+    places, image = _positions(config, ladder)[1:], config.channels * ladder.voxels
+    if config.stem != "conv":
+        return sum(at * _convs(config, image, width) for at, width in zip(places, ladder.widths, strict=True))
+    total, inside = 0, image
+    coarser = [config.width, *ladder.widths][:-1]
+    for at, width, below in reversed(list(zip(places, ladder.widths, coarser, strict=True))):
+        total += at * (_convs(config, inside, width) + 2 * width * below)
+        inside = below
+    return total
 
 
 def _decoder(config: SegmenterConfig) -> int:
     tokens, classes = math.prod(config.grid), config.classes
     if config.decoder == "linear":
         return 2 * tokens * config.width * classes * math.prod(config.patch)
-    steps = upsampling_steps(config.patch)
-    subpixel = config.decoder == "subpixel"
-    in_cell = math.prod(steps.pop() if subpixel else ONE)
-    finest = config.decoder_width * (2 if subpixel else 1)
-    before, voxels, total = config.width, tokens, 0
-    for level, step in zip(reversed(range(len(steps))), steps, strict=True):
-        width = min(config.width, finest << level)
-        total += 2 * voxels * before * width
-        voxels *= math.prod(step)
-        total += 2 * 27 * voxels * width * (config.channels * in_cell + width)
-        before = width
-    return total + 2 * voxels * before * classes * in_cell
+    ladder = Ladder.of(config)
+    places, inner = _positions(config, ladder), [config.width, *ladder.widths]
+    total = 2 * places[-1] * inner[-1] * classes * ladder.voxels
+    for before, at, coarse, width in zip(places, places[1:], inner, ladder.widths, strict=False):
+        total += 2 * before * coarse * width + at * _convs(config, width, width)
+    return total

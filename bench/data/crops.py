@@ -109,23 +109,22 @@ def _positions(path: Path) -> list[np.ndarray]:
 
 
 def _cut(path: Path, corner: Sequence[int], size: Shape3) -> np.ndarray:
-    """A copy of a box of the last three axes; zeros, the mean of a prepared image, where it leaves the array."""
+    """A copy of a box of the last three axes, continued by its edge where it leaves the array, as windows are."""
     array = _mapped(path)
     sides = array.shape[-3:]
     first = [min(max(s, 0), n) for s, n in zip(corner, sides, strict=True)]
     ends = [max(min(s + c, n), f) for s, c, n, f in zip(corner, size, sides, first, strict=True)]
-    whole = all(e - f == c for f, e, c in zip(first, ends, size, strict=True))
-    out = (np.empty if whole else np.zeros)((*array.shape[:-3], *size), dtype=array.dtype)
-    start, inner = corner[0], tuple(map(slice, first[1:], ends[1:]))
-    place = tuple(slice(f - s, e - s) for f, e, s in zip(first[1:], ends[1:], corner[1:], strict=True))
+    out = np.empty((*array.shape[:-3], *(e - f for e, f in zip(ends, first, strict=True))), dtype=array.dtype)
+    inner = tuple(map(slice, first[1:], ends[1:]))
     slab = max(1, _LOOKED_AT // (array.strides[-3] * (array.shape[0] if array.ndim > 3 else 1)))
     for low in range(first[0], ends[0], slab):
         high = min(low + slab, ends[0])
-        target: Any = (..., slice(low - start, high - start), *place)
+        target: Any = (..., slice(low - first[0], high - first[0]), slice(None), slice(None))
         source: Any = (..., slice(low, high), *inner)
         out[target] = array[source]
         _let_go(array)
-    return out
+    beyond = [(f - s, s + c - e) for f, s, c, e in zip(first, corner, size, ends, strict=True)]
+    return np.pad(out, [(0, 0)] * (out.ndim - 3) + beyond, mode="edge") if np.any(beyond) else out
 
 
 def _let_go(array: np.ndarray) -> None:

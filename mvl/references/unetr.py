@@ -16,7 +16,8 @@ from monai.networks.nets.vit import ViT
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mvl.config import SegmenterConfig, Size3, upsampling_steps
+from mvl.config import SegmenterConfig, Size3
+from mvl.ladder import upsampling_steps
 from mvl.patches import to_grid
 from mvl.references.fitted import Fitted, fit
 

@@ -31,28 +31,30 @@ def by_hand(preset: str, channels: int, classes: int, block: int) -> int:
     hybrid = (27 * w + w) + (w * w + w)  # depthwise 3x3x3 and gate
     mlp = (w * hidden + hidden) + (hidden * w + w)
     encoder = m["depth"] * (4 * w + attention + hybrid + mlp)
-    fusion = 2 * 2 * w + (2 * w * w + w) + 2 * (w * w + w)  # two depths joined, two coarser scales
+    fusion = 2 * 2 * w + (2 * w * w + w) + 2 * (m["fusion_kernel"] ** 3 * w * w + w)  # two depths joined, two scales
     norms = 2 * w + 2 * block
     rank = m["mapper_lora"]
     mappers = 2 * rank * (w + block) if rank else (w * block + block) + (block * w + w)
-    return embed + encoder + fusion + norms + mappers + decoder(m, channels, classes)
+    return embed + encoder + fusion + norms + mappers + skips_and_decoder(m, channels, classes)
 
 
-def decoder(m: dict, channels: int, classes: int) -> int:
-    w, patch = m["width"], math.prod(m["patch"])
-    if m["decoder"] == "linear":
+def skips_and_decoder(m: dict, channels: int, classes: int) -> int:
+    w, depth, patch = m["width"], m["decoder_depth"], math.prod(m["patch"])
+    if m["decoder"] == m["stem"] == "linear":
         return w * classes * patch + classes * patch
-    levels = int(math.log2(m["patch"][0]))  # the presets' patches are cubes of a power of two
-    cell = 8 if m["decoder"] == "subpixel" else 1
-    widths = [min(w, m["decoder_width"] * 2**level) for level in reversed(range(levels))]
-    if cell == 8:
-        widths.pop()  # the finest level is the head's
-    total, before = 0, w
-    for width in widths:
-        skip = 27 * channels * cell * width + 2 * width
-        total += skip + (before * width + width) + 27 * width * width + 2 * width
-        before = width
-    return total + before * classes * cell + classes * cell
+    assert m["decoder"] == "subpixel" and m["stem"] == "conv"
+    levels = int(math.log2(m["patch"][0])) - 1  # patches are cubes of a power of two; the head has the last
+    fine = [min(w, 2 * m["decoder_width"] * 2**level) for level in range(levels)]
+    stem = convolutions(8 * channels, fine[0], depth) + sum(convolutions(width, width, depth) for width in fine[1:])
+    falls = sum(8 * a * b + b for a, b in zip(fine, [*fine[1:], w], strict=True))
+    maps = sum(a * b + b for a, b in zip([w, *fine[:0:-1]], fine[::-1], strict=True))
+    mixes = sum(convolutions(width, width, depth) for width in fine)
+    return stem + falls + maps + mixes + fine[0] * classes * 8 + classes * 8
+
+
+def convolutions(inside: int, outside: int, count: int) -> int:
+    """3x3x3 without bias, each with an instance norm."""
+    return 27 * inside * outside + (count - 1) * 27 * outside**2 + count * 2 * outside
 
 
 @pytest.mark.parametrize(("channels", "classes"), [(1, 2), (4, 4)])
@@ -68,7 +70,10 @@ def test_parameters_are_those_counted_by_hand(preset, channels, classes):
 def test_the_paper_is_the_papers():
     paper = resolve("paper", {})
     sizes = {"width": 64, "depth": 16, "heads": 4, "dropout": 0.2, "image": (128,) * 3, "patch": (8,) * 3}
-    assert paper["model"] | sizes | {"decoder": "linear", "mapper_lora": 4} == paper["model"]
+    assert (
+        paper["model"] | sizes | {"fusion_kernel": 1, "stem": "linear", "decoder": "linear", "mapper_lora": 4}
+        == paper["model"]
+    )
     training = {"optimizer": "adam", "schedule": "plateau", "factor": 0.5, "patience": 10, "lr": 2e-3, "batch": 4}
     assert paper["train"] | training | {"budget": "100 epochs"} == paper["train"]
     assert train_settings(paper["train"]).for_cases(20).steps == 500

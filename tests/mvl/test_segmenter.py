@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from mvl.config import CHOICES, SegmenterConfig, upsampling_steps
+from mvl.config import CHOICES, SegmenterConfig
+from mvl.ladder import upsampling_steps
 from mvl.loss import batch_dice, dice_ce_loss
 from mvl.model import Segmenter
 
@@ -44,6 +45,12 @@ SWITCHES = [
     {"placement": "middle+after"},
     {"placement": "before+after", "mapper_lora": 2},
     {"decoder": "subpixel"},
+    {"stem": "conv"},
+    {"stem": "conv", "decoder": "linear"},
+    {"stem": "conv", "decoder": "subpixel", "decoder_depth": 2, "patch": (8, 8, 4)},
+    {"stem": "conv", "decoder": "subpixel", "patch": (2, 2, 2)},
+    {"decoder_depth": 3},
+    {"fusion_kernel": 3},
     {"decoder": "subpixel", "decoder_width": 4, "patch": (4, 2, 1), "image": (8, 4, 3)},
     {"residual": False},
     {"patch": (4, 4, 2), "image": (8, 8, 4)},

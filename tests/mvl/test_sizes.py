@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mvl.config import CHOICES
-from mvl.decoder import from_cells, to_cells
 from mvl.patches import PatchEmbedding, pad_to_multiple, to_grid, to_tokens
+from mvl.skips import from_cells, to_cells
 from tests.mvl.test_segmenter import Block, tiny
 
 SIDES = st.tuples(*[st.integers(1, 13)] * 3)

@@ -27,6 +27,9 @@ CONFIGS = st.builds(
     fusion=st.sampled_from(CHOICES["fusion"]),
     decoder=st.sampled_from(CHOICES["decoder"]),
     decoder_width=st.sampled_from([4, 16]),
+    decoder_depth=st.integers(1, 3),
+    stem=st.sampled_from(CHOICES["stem"]),
+    fusion_kernel=st.sampled_from(CHOICES["fusion_kernel"]),
     placement=st.sampled_from(CHOICES["placement"]),
 )
 

@@ -205,7 +205,7 @@ def encoders(size: Size) -> tuple[nn.Module, nn.Module, Tensor]:
 
     from mvl.model import Segmenter
 
-    config = size.config(attention="global", fusion="none", decoder="linear")
+    config = size.config(attention="global", fusion="none", stem="linear", decoder="linear")
     torch.manual_seed(0)
     segmenter = Segmenter(config)
     hidden = int(config.width * config.mlp_ratio)
