@@ -45,16 +45,16 @@ class Budget:
         return math.ceil(self.amount * cases / batch) if self.unit == "epochs" else int(self.amount)
 
 
-def parse(text: str) -> Budget:
-    """Read `10m`, `500 steps`; ValueError if it is none."""
+def parse(text: str, name: str = "train.budget") -> Budget:
+    """Read `10m`, `500 steps`; ValueError, which begins with the setting's name, if it is none."""
     found = _FORM.fullmatch(text.strip().lower())
     unit, scale = _UNITS.get(found[2], ("", 0)) if found else ("", 0)
     if not (found and unit):
-        raise ValueError(f"train.budget: {text!r} is not a budget such as {EXAMPLES}")
+        raise ValueError(f"{name}: {text!r} is not a budget such as {EXAMPLES}")
     amount = round(float(found[1]) * scale, 6)
     if amount <= 0 or (unit != "s" and amount != int(amount)):
         least = "above 0" if unit == "s" else "a whole number from 1"
-        raise ValueError(f"train.budget: {text!r}: the number must be {least}")
+        raise ValueError(f"{name}: {text!r}: the number must be {least}")
     return Budget(amount, unit)
 
 

@@ -6,9 +6,11 @@ import sys
 
 import click
 
-from bench.commands import data, predict, reporting, scoring, study, tune, weights
+from bench.commands import data, monitor, predict, reporting, scoring, study, tune, weights
 from bench.commands.study import EXAMPLE
-from bench.errors import INTERRUPTED, is_users
+from bench.errors import INTERRUPTED, TERMINATED, is_users
+from bench.failures import disk_is_full, full_disk_message
+from bench.stopping import Terminated
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=EXAMPLE)
@@ -18,7 +20,7 @@ def cli() -> None:
 
 
 COMMANDS = (
-    *(study.run, study.plan_command, study.status, study.list_command, study.doctor, tune.tune),
+    *(study.run, study.plan_command, study.status, study.list_command, study.doctor, tune.tune, monitor.monitor),
     *(reporting.report, reporting.compare, reporting.export),
     *(predict.predict, scoring.score, scoring.rescore),
     *(data.data, weights.weights),
@@ -37,6 +39,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         sys.exit(INTERRUPTED)
+    except Terminated:
+        click.echo("stopped by SIGTERM", err=True)
+        sys.exit(TERMINATED)
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        click.echo(f"error: {full_disk_message(error)}", err=True)
+        sys.exit(1)
     except ValueError as error:
         if not is_users(error):
             raise

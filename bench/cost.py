@@ -22,6 +22,7 @@ class CostMeter:
 
     def __init__(self) -> None:
         self.marks = {"start": time.perf_counter()}
+        self.epochs = list[float]()
         self.scope = "trial"
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -37,6 +38,20 @@ class CostMeter:
 
     def between(self, first: str, second: str) -> float:
         return round(self.marks[second] - self.marks[first], 4)
+
+    def epoch_ended(self) -> None:
+        self.epochs.append(time.perf_counter())
+
+    def epoch_seconds(self, since: str, epochs: int, taken_up: bool = False) -> list[float | None]:
+        """Seconds of each of so many epochs, the first begun at a mark.
+
+        None for what was not measured from its begin to its end: the epochs before training was taken up again, and
+        the one in which it was.
+        """
+        begins = [self.marks[since], *self.epochs]
+        seconds = [round(end - begin, 4) for begin, end in zip(begins, self.epochs, strict=False)]
+        whole: list[float | None] = [*([None] if taken_up else seconds[:1]), *seconds[1:]]
+        return [None] * (epochs - len(whole)) + whole
 
     def peak_bytes(self) -> int:
         if torch.cuda.is_available():

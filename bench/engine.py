@@ -83,6 +83,15 @@ def agreed(value: float) -> float:
     return box.item()
 
 
+def anywhere(*flags: bool) -> tuple[bool, ...]:
+    """Of each flag, whether it is set on any rank: the same answer on every rank."""
+    if dist.get_world_size() == 1:
+        return flags
+    box = torch.tensor(flags, dtype=torch.float32, device=device())
+    dist.all_reduce(box, dist.ReduceOp.MAX)
+    return tuple(flag > 0 for flag in box.tolist())
+
+
 def mean(value: float) -> float:
     """The mean over all ranks, on every rank: they must change the learning rate together."""
     if dist.get_world_size() == 1:

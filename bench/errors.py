@@ -4,6 +4,8 @@ from __future__ import annotations
 
 #: The exit code after Ctrl-C, as shells have it.
 INTERRUPTED = 130
+#: The exit code after SIGTERM, likewise.
+TERMINATED = 143
 
 
 class PredictionError(ValueError):

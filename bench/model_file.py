@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,12 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench import tensor_file
 from bench.errors import PredictionError
 from results.record import SCHEMA, TrialSpec
-from results.store import RecordError
 
 FOLDER = "models"
 #: The name of a block in a segmenter; there may be adapters at several places.
@@ -40,35 +37,21 @@ class Stored:
 
 
 def model_path(run: Path, spec: TrialSpec) -> Path:
-    """Where a trial's model belongs. RecordError where a name in its key would lead out of `run/models`."""
-    folder = Path(run) / FOLDER
-    path = folder / f"{spec.key}.safetensors"
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise RecordError(f"key {spec.key!r} leads out of {folder}; task and backbone names must not contain '..'")
-    return path
+    """Where a trial's model belongs."""
+    return Path(run) / FOLDER / f"{spec.key}.safetensors"
 
 
 def save(run: Path, spec: TrialSpec, model: nn.Module) -> Stored:
     """Store a trained model atomically; its metadata are the trial's digest and the model's own `config`."""
     path = model_path(run, spec)
-    path.parent.mkdir(parents=True, exist_ok=True)
     left_out = _left_out(model)
-    tensors = _kept(model, left_out)
     metadata = {
         "digest": spec.digest,
         "schema": str(SCHEMA),
         "config": json.dumps(asdict(model.config), sort_keys=True),  # type: ignore[call-overload]
         "left_out": _digest(left_out),
     }
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, draft, metadata)
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+    sha256 = tensor_file.write(path, _kept(model, left_out), metadata)
     return Stored(path.relative_to(run).as_posix(), sha256, path.stat().st_size)
 
 
@@ -78,9 +61,7 @@ def read_metadata(run: Path, spec: TrialSpec, stored: Mapping[str, Any] | None) 
     if not stored or not path.is_file():
         why = "the study ran with --no-models" if not stored else f"{path} is gone, or stayed in another run folder"
         raise PredictionError(f"{spec.title}: its trained model is not here ({why}); train it again to predict with it")
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if sha256 != stored["sha256"]:
+    if (sha256 := tensor_file.sha256_of(path)) != stored["sha256"]:
         raise PredictionError(
             f"{path}: is not the model that was scored (sha256 {sha256[:12]} instead of {stored['sha256'][:12]}); "
             "restore it, or train the trial again"

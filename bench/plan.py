@@ -67,6 +67,7 @@ def _job(study: StudySpec, ground: Ground, arm: Arm, spec: TrialSpec, info: Task
         activations=study.activations,
         command=study.command,
         keep_model=study.keep_models,
+        checkpoint_every=study.checkpoint_every,
     )
 
 
@@ -128,12 +129,19 @@ def planned(run: Path) -> list[dict[str, Any]]:
     except FileNotFoundError:
         return []
     except ValueError as error:
-        raise StudyError(f"{run / FILE}: is damaged ({error}); delete it and run the study's command again") from error
+        raise _damaged(run, error) from error
+
+
+def _damaged(run: Path, error: Exception) -> StudyError:
+    return StudyError(f"{run / FILE}: is damaged ({error}); delete it and run the study's command again")
 
 
 def expected(run: Path) -> list[TrialSpec]:
-    """The specifications of every trial that was ever planned in a run folder."""
-    return [_spec(entry) for entry in planned(run)]
+    """The specifications of every trial that was ever planned in a run folder; StudyError where one can be none."""
+    try:
+        return [_spec(entry) for entry in planned(run)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise error if isinstance(error, StudyError) else _damaged(run, error) from error
 
 
 def _spec(entry: dict[str, Any]) -> TrialSpec:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import trackers
 from bench.arms import Arm, find_arms
 from bench.data.check import check_task
 from bench.data.folder import DataError, TaskFolder, merged_name, open_task, task_names
@@ -39,7 +40,7 @@ def check(study: StudySpec, say: Say, narrow: Narrow | None = None) -> Ground:
 
     narrow leaves cases of a task out before any of its images is opened.
     """
-    problems: list[str] = []
+    problems = [text] if (text := trackers.problem(study.log)) else []
     if study.workers_per_trial > (os.cpu_count() or 1):
         problems.append(
             f"--workers-per-trial: {study.workers_per_trial} workers, but this machine has {os.cpu_count()} cores"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+_REDRAWS_PER_SECOND = 4
 
 
 class Drawn:
@@ -27,15 +29,36 @@ class Drawn:
         self.bar.stop()
 
 
-class TrialProgress(Drawn):
-    """Counts trials, done or partly done. Use as a context; call update(key, share) as they go."""
+class _WithLines(Progress):
+    """A bar with more below it, asked for at each redrawing."""
 
-    def __init__(self, titles: Mapping[str, str], console: Console, noun: str = "trials") -> None:
-        """titles: each trial's key and the name that people read; noun: what is counted, where it is something else."""
+    below: Callable[[], RenderableType] | None = None
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield from super().get_renderables()
+        if self.below and not self.finished:
+            yield self.below()
+
+
+class TrialProgress(Drawn):
+    """Counts trials, done or partly done, and those that failed. Use as a context; call update as they go."""
+
+    def __init__(
+        self,
+        titles: Mapping[str, str],
+        console: Console,
+        noun: str = "trials",
+        below: Callable[[], RenderableType] | None = None,
+    ) -> None:
+        """titles: each trial's key and the name that people read; noun: what is counted, where it is something else.
+
+        below: what stands below the bar on a terminal, such as the trials that run.
+        """
         self.titles, self.total, self.console = titles, len(titles), console
         self.shares: dict[str, float] = {}
+        self.failed: set[str] = set()
         self.started = time.monotonic()
-        self.bar = Progress(
+        self.bar = _WithLines(
             TextColumn(noun),
             BarColumn(),
             MofNCompleteColumn(),
@@ -43,17 +66,23 @@ class TrialProgress(Drawn):
             TimeElapsedColumn(),
             console=self.console,
             disable=not self.console.is_terminal,
+            refresh_per_second=_REDRAWS_PER_SECOND,
         )
         self.task = self.bar.add_task(noun, total=self.total, note="starting")
+        self.bar.below = below
 
-    def update(self, key: str, share: float) -> None:
-        """share is how much of the trial is done, 1.0 once it has ended."""
+    def update(self, key: str, share: float, failed: bool = False) -> None:
+        """share is how much of the trial is done, 1.0 once it has ended, failed or not."""
         ended = share >= 1.0 and self.shares.get(key, 0.0) < 1.0
         self.shares[key] = max(share, self.shares.get(key, 0.0))
+        if failed:
+            self.failed.add(key)
         done = sum(value >= 1.0 for value in self.shares.values())
-        self.bar.update(self.task, completed=done, note=self.left())
+        broken = f"{len(self.failed)} failed, " if self.failed else ""
+        self.bar.update(self.task, completed=done, note=f"{broken}{self.left()}")
         if ended and not self.console.is_terminal:
-            print(f"{done} of {self.total}  {self.titles[key]}  ({self.left()})", file=sys.stderr, flush=True)
+            mark = "failed, " if failed else ""
+            print(f"{done} of {self.total}  {self.titles[key]}  ({mark}{self.left()})", file=sys.stderr, flush=True)
 
     def left(self) -> str:
         """Time left, from the share of all work that is done so far."""

@@ -5,23 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 
-from bench import plan, preflight
-from bench.errors import INTERRUPTED
+from bench import driver, leftovers, plan, preflight
+from bench.errors import INTERRUPTED, TERMINATED
+from bench.holder import held
 from bench.progress import TrialProgress, to_stderr
+from bench.status import running_in
+from bench.stopping import Stop, Terminated
 from bench.study import StudyError, StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
 from results.arms import arm_key, arm_names, titles
+from results.record import Status, digest_of
+
+#: In the report's folder: of which records it was made.
+_MADE_FROM = ".made_from"
 
 
 def run_study(study: StudySpec, console: Console) -> int:
     """Run what is not complete, then write results and report.
 
-    0 when all planned trials of the command are complete, 1 when some failed, 130 after Ctrl-C. StudyError for bad
-    input, before the first trial.
+    0 when all planned trials of the command are complete, 1 when some failed, 130 after Ctrl-C, 143 after SIGTERM.
+    StudyError for bad input, before the first trial.
     """
     ground = preflight.check(study, console.log if console.is_terminal else to_stderr)
     jobs = plan.expand(study, ground)
@@ -29,57 +35,84 @@ def run_study(study: StudySpec, console: Console) -> int:
     if run.exists() and not run.is_dir():
         raise StudyError(f"--out {run}: is a file; give a folder")
     run.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(run / ".lock", timeout=0):
-            check_bound(study, run)
-            plan.remember(run, [job.spec for job in jobs])
-            plan.save_splits(study, ground, run)
-            bind(study, run)
-            return _run_missing(run, jobs, study, ground.notices, console)
-    except Timeout:
-        raise StudyError(
-            f"{run}: another `bench run` is at work in this folder; wait for it or use another --out"
-        ) from None
+    with held(run), Stop(run) as stop:
+        check_bound(study, run)
+        plan.remember(run, [job.spec for job in jobs])
+        plan.save_splits(study, ground, run)
+        bind(study, run)
+        return _run_missing(run, jobs, study, ground.notices, stop, console)
 
 
-def _run_missing(run: Path, jobs: list[TrialJob], study: StudySpec, left_out: Iterable[str], console: Console) -> int:
-    done = store.completed(run)
-    todo = [job for job in jobs if job.spec.digest not in done]
+def _run_missing(
+    run: Path, jobs: list[TrialJob], study: StudySpec, left_out: Iterable[str], stop: Stop, console: Console
+) -> int:
+    done, wild = store.completed(run), set() if study.retry_diverged else store.diverged(run)
+    leftovers.sweep(run, done)
+    todo = [job for job in jobs if job.spec.digest not in done | wild]
     _say_ground(jobs, todo, left_out, console)
     if not todo:
-        console.print(f"nothing to run: {len(jobs)} of {len(jobs)} trials are complete")
-    interrupted = bool(todo) and not _launch(todo, study, console)
+        console.print(f"nothing to run: {len(jobs) - _count(jobs, wild)} of {len(jobs)} trials are complete")
+    ended = _launch(todo, study, stop, console) if todo else 0
+    if ended == TERMINATED:
+        return ended  # there is no time for a report
     page = run / "report" / "index.html"
-    if store.read(run) and (todo or _older(page, run)):
+    if store.read(run) and (todo or not _is_current(page, run)):
         console.print("writing the report …")
         page = write_outputs(run)
+    _say_notices(run, todo, console)
     missing = _say_end(run, page, jobs, study.command, console)
-    return INTERRUPTED if interrupted else int(bool(missing))
+    return ended or int(bool(missing))
 
 
-def _launch(todo: list[TrialJob], study: StudySpec, console: Console) -> bool:
-    """Run the trials on Ray; False if Ctrl-C ended it. What is complete by then is kept."""
+def _count(jobs: Iterable[TrialJob], digests: set[str]) -> int:
+    return sum(job.spec.digest in digests for job in jobs)
+
+
+def _launch(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> int:
+    """Run the trials on Ray; 0, or the exit code of what ended it. What is complete by then is kept."""
+    from bench import launch
+
+    try:
+        _run_on_ray(todo, study, stop, console)
+    except KeyboardInterrupt:
+        console.print("stopped; complete trials are kept, the same command goes on from here")
+        return INTERRUPTED
+    except Terminated:
+        console.print("stopped by SIGTERM; trials that ran have a checkpoint, the same command goes on from here")
+        return TERMINATED
+    except launch.RayGone as error:
+        console.print(f"{error}; the command begins again, and its trials go on from their checkpoints")
+        launch.begin_anew()
+        console.print("that was too often; the same command goes on from here")
+    finally:
+        stop.trials(False)
+        launch.stop()
+    return 0
+
+
+def _run_on_ray(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> None:
     from bench import launch
 
     console.print("starting Ray …")
-    try:
-        console.print(f"Ray dashboard: {launch.start()}")
-        names = titles(job.spec for job in todo)
-        with TrialProgress({job.spec.key: names[job.spec.digest] for job in todo}, console) as progress:
-            launch.run(todo, progress.update, study.max_concurrent)
-    except KeyboardInterrupt:
-        console.print("stopped; complete trials are kept, the same command goes on from here")
-        return False
-    finally:
-        launch.stop()
-    return True
+    ray = launch.start()
+    console.print(ray.words(console.is_terminal), highlight=False, markup=False)
+    stop.listen()
+    told = titles(job.spec for job in todo)
+    names = {job.spec.key: told[job.spec.digest] for job in todo}
+    progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))
+    with driver.at_work(study.run, ray.address, ray.targets), progress:
+        stop.trials(True)
+        launch.run(todo, progress.update, study.max_concurrent, stop, study.log)
 
 
 def write_outputs(run: Path, profile: str = "paper") -> Path:
     """results.csv, results.parquet and the report of a run folder; returns the page."""
     from reports.build import write_report
 
-    return write_report(run, expected=plan.expected(run), profile=profile)
+    made_from = _records_digest(run)
+    page = write_report(run, expected=plan.expected(run), profile=profile)
+    store.atomic_write(page.parent / _MADE_FROM, made_from.encode())
+    return page
 
 
 def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[str], console: Console) -> None:
@@ -93,26 +126,45 @@ def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[s
         console.print(notice, style="yellow", highlight=False, markup=False)
 
 
+def _say_notices(run: Path, ran: list[TrialJob], console: Console) -> None:
+    """What the workers had to tell of trials that were run now, such as a checkpoint that could not be written."""
+    names = titles(job.spec for job in ran)
+    for record in store.read(run) if ran else ():
+        if record.spec.digest in names:
+            for notice in record.provenance.get("notices", ()):
+                line = f"{names[record.spec.digest]}: {notice}"
+                console.print(line, style="yellow", highlight=False, markup=False)
+
+
 def _say_end(run: Path, page: Path, jobs: list[TrialJob], command: str, console: Console) -> int:
     """The last lines: what is complete, what is not and why, how to go on. Returns how many trials are not complete."""
     done = store.completed(run)
-    errors = {record.spec.digest: record.error for record in store.failed(run)}
+    failed = {record.spec.digest: record for record in store.failed(run)}
     missing = [job.spec for job in jobs if job.spec.digest not in done]
     console.print(f"{len(jobs) - len(missing)} of {len(jobs)} trials complete; report: {page}", highlight=False)
     names = titles(job.spec for job in jobs)
     for spec in missing:
-        if spec.digest in errors:
-            last = (errors[spec.digest].splitlines() or ["unknown"])[-1]
-            console.print(f"failed: {names[spec.digest]}: {last}", style="red", highlight=False, markup=False)
-    if unrun := sum(spec.digest not in errors for spec in missing):
+        if record := failed.get(spec.digest):
+            last = (record.error.splitlines() or ["unknown"])[-1]
+            line = f"{record.status}: {names[spec.digest]}: {last}"
+            console.print(line, style="red", highlight=False, markup=False)
+    if unrun := sum(spec.digest not in failed for spec in missing):
         console.print(f"not run: {unrun} trials", highlight=False)
-    if missing:
+    wild = sum(record.status is Status.DIVERGED for record in failed.values())
+    if wild:
+        console.print(
+            f"diverged trials are not run again ({wild}); other settings, or --retry-diverged", highlight=False
+        )
+    if len(missing) > wild:
         console.print(f"to run what is missing: {command}", highlight=False, markup=False)
     return len(missing)
 
 
-def _older(page: Path, run: Path) -> bool:
-    """True if a record has come since the page was written, or there is no page: its writing was interrupted."""
-    if not page.exists():
-        return True
-    return any(path.stat().st_mtime > page.stat().st_mtime for path in (run / "trials").rglob("*.json"))
+def _is_current(page: Path, run: Path) -> bool:
+    """Whether the report is of the records that are there: its writing may have been interrupted."""
+    stamp = page.parent / _MADE_FROM
+    return page.exists() and stamp.exists() and stamp.read_text() == _records_digest(run)
+
+
+def _records_digest(run: Path) -> str:
+    return digest_of(sorted((record.spec.digest, record.status) for record in store.read(run)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +20,9 @@ OPTIMIZERS: dict[str, type[torch.optim.AdamW] | type[torch.optim.Adam]] = {
     "adamw": torch.optim.AdamW,
     "adam": torch.optim.Adam,
 }
+
+#: What ReduceLROnPlateau remembers from epoch to epoch.
+_COUNTED = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], train: TrainSettings) -> torch.optim.Optimizer:
@@ -48,6 +52,14 @@ class Schedule:
         if self._plateau:
             self._plateau.epoch_ended(loss)
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs to go on from here, as JSON values."""
+        return self._plateau.state() if self._plateau else {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if self._plateau:
+            self._plateau.restore(state)
+
 
 class _Plateau:
     """torch's ReduceLROnPlateau with its defaults, on an optimizer of its own: DeepSpeed's wrapper is none to it."""
@@ -64,3 +76,11 @@ class _Plateau:
 
     def epoch_ended(self, loss: float) -> None:
         self._torch.step(loss)
+
+    def state(self) -> dict[str, Any]:
+        return {"share": self.share} | {name: getattr(self._torch, name) for name in _COUNTED}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._holder.param_groups[0]["lr"] = state["share"]
+        for name in _COUNTED:
+            setattr(self._torch, name, state[name])

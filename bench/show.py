@@ -1,4 +1,4 @@
-"""What the looking commands print: plan, status. Nothing here runs a trial."""
+"""What `bench plan` prints. Nothing here runs a trial."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench import budget, plan, preflight
 from bench.progress import to_stderr
 from bench.study import StudyError, StudySpec, check_bound
 from results import store
-from results.arms import arm_key, arm_names, titles
+from results.arms import arm_key, arm_names
 
 
 def require_run(run: Path) -> Path:
@@ -29,6 +29,7 @@ def show_plan(study: StudySpec, console: Console) -> None:
     ground = preflight.check(study, to_stderr)
     jobs = plan.expand(study, ground)
     done = store.completed(study.run) if study.run.exists() else set()
+    wild = store.diverged(study.run) if study.run.exists() and not study.retry_diverged else set()
     table = Table("task", "arm", "weights", "training / held-out cases", "block parameters", "budget", "complete")
     groups: dict[tuple[str, str], list[plan.TrialJob]] = {}
     names = arm_names(job.spec for job in jobs)
@@ -44,10 +45,12 @@ def show_plan(study: StudySpec, console: Console) -> None:
             task, arm, spec.weights.label, cases, size, budget.words(spec.train), f"{complete} of {len(members)}"
         )
     console.print(table)
-    left = sum(job.spec.digest not in done for job in jobs)
+    complete = sum(job.spec.digest in done for job in jobs)
+    lost = sum(job.spec.digest in wild for job in jobs)
     for notice in ground.notices:
         console.print(notice, style="yellow", highlight=False, markup=False)
-    console.print(f"{len(jobs)} trials, {len(jobs) - left} complete, {left} to run; run folder: {study.run}")
+    counts = f"{complete} complete, " + (f"{lost} diverged, " if lost else "")
+    console.print(f"{len(jobs)} trials, {counts}{len(jobs) - complete - lost} to run; run folder: {study.run}")
 
 
 def _span(values: Iterable[int]) -> str:
@@ -62,25 +65,3 @@ def _block_of(job: plan.TrialJob) -> str:
         return "0"
     spec = backbones.stand_in(job.backbone) if job.spec.control == "stand-in" else job.backbone
     return f"{backbones.block_parameters(spec):,}"
-
-
-def show_status(run: Path, console: Console) -> None:
-    """A row a task and arm with planned, complete and failed trials; then each failure."""
-    done = store.completed(run)
-    failed = {record.spec.digest: record.error for record in store.failed(run)}
-    specs = plan.expected(run)
-    table = Table("task", "arm", "complete", "failed", "not yet run")
-    rows: dict[tuple[str, str], list[str]] = {}
-    names = arm_names(specs)
-    for spec in specs:
-        rows.setdefault((spec.task, names[arm_key(spec)]), []).append(spec.digest)
-    for (task, arm), digests in rows.items():
-        complete, broken = (sum(d in group for d in digests) for group in (done, failed))
-        table.add_row(task, arm, f"{complete} of {len(digests)}", str(broken), str(len(digests) - complete - broken))
-    console.print(table)
-    told = titles(specs)
-    for spec in specs:
-        if spec.digest in failed:
-            last = (failed[spec.digest].splitlines() or ["unknown"])[-1]
-            console.print(f"failed: {told[spec.digest]}: {last}", highlight=False, markup=False)
-    console.print(f"{sum(spec.digest in done for spec in specs)} of {len(specs)} trials complete")

@@ -13,6 +13,7 @@ import tomli_w
 
 from backbones.request import anchored, anchored_path
 from bench import variants
+from bench.interval import NEVER, Interval
 from bench.presets import PHANTOM_STEPS, Settings, resolve
 from mvl import references
 from results import record
@@ -41,8 +42,8 @@ class StudySpec:
     references: names of `mvl.references.REGISTRY`, or `all`.
     weights maps a backbone to a path, a hub repository or `random`, or "*" to `random`. settings are overrides of the
     preset, by group. variants are lists of values for settings of the model; each combination is an arm.
-    The last nine fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
-    the activation maps.
+    The last twelve fields say how to run, and change no number; activations is of how many held-out cases a trial keeps
+    the activation maps, checkpoint_every what `bench.interval` reads, log a tracker of `bench.trackers`.
     """
 
     backbones: tuple[str, ...] = ("none",)
@@ -66,6 +67,9 @@ class StudySpec:
     activations: int = 2
     offline: bool = False
     keep_models: bool = True
+    checkpoint_every: str = "5m"
+    retry_diverged: bool = False
+    log: str = ""
     command: str = ""
 
     def __post_init__(self) -> None:
@@ -87,6 +91,10 @@ class StudySpec:
                 "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
             )
         self._check_counts()
+        try:
+            Interval.of(self.checkpoint_every, 1, 1)
+        except ValueError as error:
+            raise StudyError(f"{error}, or {NEVER}") from error
         batch, workers = self.each_resolved()[0]["train"]["batch"], self.workers_per_trial
         if batch % workers:
             raise StudyError(
@@ -203,9 +211,9 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(("backbones", "controls", "references", "tasks"), (str,)),
     **dict.fromkeys(("seeds", "folds"), (int,)),
     "fractions": (float,),
-    **dict.fromkeys(("data", "preset", "out", "labels"), str),
+    **dict.fromkeys(("data", "preset", "out", "labels", "checkpoint_every", "log"), str),
     **dict.fromkeys(("workers_per_trial", "zero_stage", "max_concurrent", "activations"), int),
-    **dict.fromkeys(("checkpointing", "offline", "keep_models"), bool),
+    **dict.fromkeys(("checkpointing", "offline", "keep_models", "retry_diverged"), bool),
     **dict.fromkeys(("weights", "variants"), dict),
 }
 

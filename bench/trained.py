@@ -56,7 +56,7 @@ def find_trial(text: str | Path) -> Trained:
     found = [record for record in complete if _is_meant(asked, record.spec)]
     if len(found) == 1:
         return Trained(run, found[0])
-    failed = [record for record in records if record.status is Status.FAILED and asked in _names(record.spec)]
+    failed = [record for record in records if record.status is not Status.COMPLETE and asked in _names(record.spec)]
     if failed and not found:
         last = (failed[0].error.splitlines() or ["unknown"])[-1]
         raise PredictionError(f"{text}: {failed[0].spec.title} failed and left no model: {last}")

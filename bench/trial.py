@@ -16,24 +16,29 @@ from typing import TYPE_CHECKING, Any
 from backbones import controls
 from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
-from bench import provenance
+from bench import leftovers, provenance, stopping
 from bench.data.folder import Case, open_task, read_case
 from bench.data.preparation import Preparation, ct_channels, fit_preparation
 from bench.data.splits import make_split
 from bench.data.volumes import PreparedCase, prepare_case
+from bench.failures import advised
+from bench.interval import Interval
 from bench.presets import TrainSettings, data_settings, train_settings
+from bench.stopping import Stopped
 from results import store
 from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from bench.data.crops import CropSampler
+    from bench.keeper import Keeper
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
     from mvl.references.fitted import Fitted
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
-_TRAINING_SHARE = 0.85
+#: How much of a trial counts as training, of the share that is done; the rest is scoring.
+TRAINING_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class TrialJob:
 
     data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
     activations: of how many held-out cases, the first by name, the activation maps are kept.
-    keep_model: store the trained model in the run folder.
+    keep_model: store the trained model in the run folder. checkpoint_every: how often training is kept, as
+    `bench.interval` reads it.
     """
 
     spec: TrialSpec
@@ -57,32 +63,69 @@ class TrialJob:
     activations: int = 0
     command: str = ""
     keep_model: bool = True
+    checkpoint_every: str = "5m"
 
 
 def attempt(job: TrialJob, report: Report) -> TrialResult:
-    """Run a trial and write its record, complete or failed; an error is recorded, not raised."""
+    """Run a trial and write its record: complete, failed or diverged. An error is recorded, not raised.
+
+    But Stopped is raised, and OSError where the record cannot be written: there is no record then.
+    """
     started = provenance.now()
     try:
         record = run_trial(job, report)
+    except Stopped:
+        raise
     except Exception as error:
         report({"error": str(error)}, 1.0)
-        return record_failure(job, "".join(traceback.format_exception(error)), started)
+        return record_failure(job, "".join(traceback.format_exception(error)), started, _status_of(error))
     finally:
         gc.collect()  # an engine is a ring of references, and a process serves many trials
     assert record is not None, "a lone worker is rank 0"
     return record
 
 
-def record_failure(job: TrialJob, error: str, started: str = "") -> TrialResult:
-    """Write the record of a trial that failed; it never counts as done, and the next run tries it again."""
+def attempt_together(job: TrialJob, report: Report) -> TrialResult | None:
+    """As attempt, as one of several workers. An error is raised: it may come of another's end, and all try again.
+
+    But a loss that is no number is every worker's, and recorded by the first.
+    """
+    from bench.engine import join
+    from bench.train import Diverged
+
+    started = provenance.now()
+    try:
+        return run_trial(job, report)
+    except Diverged as error:
+        if join()[0] > 0:
+            return None
+        return record_failure(job, "".join(traceback.format_exception(error)), started, Status.DIVERGED)
+
+
+def record_failure(job: TrialJob, error: str, started: str = "", status: Status = Status.FAILED) -> TrialResult:
+    """Write the record of a trial that did not end well; it never counts as done.
+
+    One that failed is tried again by the next run, one that diverged only where that is asked for.
+    """
     origin = provenance.code_and_machine() | {"started": started, "finished": provenance.now(), "command": job.command}
-    record = TrialResult(job.spec, Status.FAILED, job.info, provenance=origin, error=error.strip())
+    record = TrialResult(job.spec, status, job.info, provenance=origin, error=advised(error))
     store.write(Path(job.run), record)
+    if status is Status.DIVERGED:
+        leftovers.discard(Path(job.run), job.spec.key)
     return record
 
 
+def _status_of(error: Exception) -> Status:
+    from bench.train import Diverged
+
+    return Status.DIVERGED if isinstance(error, Diverged) else Status.FAILED
+
+
 def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
-    """Prepare, train, score, and write the record. Of several workers all train, rank 0 scores and returns."""
+    """Prepare, train, score, and write the record. Of several workers all train, rank 0 scores and returns.
+
+    Training goes on from a checkpoint where there is one, and raises Stopped where the run was asked to stop.
+    """
     import torch
 
     from bench import activations
@@ -98,11 +141,15 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
 
     engine, sampler, settings = assemble(job, training, workers)
     meter.mark("built")
-    curve = train(
-        engine, sampler, settings, rank, workers,
-        lambda entry, share: report(entry, _TRAINING_SHARE * share),
-    )  # fmt: skip
-    steps = curve[-1]["step"]
+    notices: list[str] = []
+    keeper = _keeper(job, engine, settings.batch, rank, notices.append)
+
+    def epoch_ended(entry: dict[str, Any], share: float) -> None:
+        meter.epoch_ended()
+        report(entry, TRAINING_SHARE * share)
+
+    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper)
+    steps, seconds = course.step, round(course.clock.seconds, 4)
     meter.mark("trained")
     if rank > 0:
         return None
@@ -110,15 +157,20 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("scored")
     seen = sorted(held_out, key=lambda case: case.id)[: job.activations]
     activations.keep(Path(job.run) / "activations" / f"{spec.key}.npz", engine.module, seen, spec.data["overlap"])
-    cost = parameters(engine.module) | {
-        "steps": steps,
-        "prepare_seconds": meter.between("start", "prepared"),
-        "train_seconds": meter.between("built", "trained"),
-        "score_seconds": meter.between("trained", "scored"),
-        "seconds_a_step": round(meter.between("built", "trained") / steps, 5),
-        "peak_memory_bytes": meter.peak_bytes(),
-        "peak_memory_scope": meter.scope,
-    }
+    cost = (
+        parameters(engine.module)
+        | keeper.cost()
+        | {
+            "steps": steps,
+            "prepare_seconds": meter.between("start", "prepared"),
+            "train_seconds": seconds,
+            "score_seconds": meter.between("trained", "scored"),
+            "seconds_a_step": round(seconds / steps, 5),
+            "epoch_seconds": meter.epoch_seconds("built", len(course.curve), bool(course.taken_up)),
+            "peak_memory_bytes": meter.peak_bytes(),
+            "peak_memory_scope": meter.scope,
+        }
+    )
     origin = provenance.code_and_machine() | {
         "started": started,
         "finished": provenance.now(),
@@ -131,13 +183,27 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "weights": asdict(spec.weights),
         "data_digest": spec.data_digest,
         "command": job.command,
+        "taken_up": course.taken_up,
+        "notices": notices,
         "crop": list(sampler.crop),
         "model": store_model(job, engine.module),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
-    record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(curve), origin, cost)
+    record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(course.curve), origin, cost)
     store.write(Path(job.run), record)
+    leftovers.discard(Path(job.run), spec.key)
     return record
+
+
+def _keeper(job: TrialJob, engine: Any, batch: int, rank: int, say: Callable[[str], None]) -> Keeper:
+    """What makes the trial's checkpoints. Another setup would not end with the same numbers, so it has its own."""
+    from bench.checkpoints import Checkpoints
+    from bench.keeper import Keeper
+
+    setup = {"workers": job.workers, "zero_stage": job.zero_stage, "device": engine.device.type}
+    checkpoints = Checkpoints(Path(job.run), job.spec, setup | provenance.versions(), rank)
+    every = Interval.of(job.checkpoint_every, job.info.training_cases, batch)
+    return Keeper(checkpoints, every, stopping.asked(Path(job.run)), say)
 
 
 def assemble(job: TrialJob, training: list[PreparedCase], workers: int) -> tuple[Any, CropSampler, TrainSettings]:
@@ -224,6 +290,6 @@ def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Repor
         volume = read_case(case.case)
         scores += score_case(prediction, volume.label, volume.spacing, labels, case.id, case.patient, tolerance)
         preview.add(case.id, volume, prediction)
-        report({"scored": done}, _TRAINING_SHARE + (1 - _TRAINING_SHARE) * done / len(held_out))
+        report({"scored": done}, TRAINING_SHARE + (1 - TRAINING_SHARE) * done / len(held_out))
     preview.write(Path(job.run) / "previews" / f"{job.spec.key}.npz")
     return scores

@@ -32,7 +32,7 @@ def drawn(
     for of, (name, words, axis) in _SWEEPS.items():
         yield name, words, curves.sweep(data.sweep(of), axis, told.banner)
     yield "ablations", _ABLATIONS, curves.ablations(data.ablations, told.banner)
-    for value, words in (("loss", _LOSS), ("dice", _TRAINING_DICE)):
+    for value, words in (("loss", _LOSS), ("dice", _TRAINING_DICE), ("samples_per_second", _PACE)):
         figure = curves.learning_curves(data.records, data.trials, data.arms, value, told.banner)
         yield f"learning_{value}", words, figure
     yield from _of_cases(data, told, pictured, problems)
@@ -99,6 +99,11 @@ _LOSS = Words(
 )
 _TRAINING_DICE = Words(
     "Training Dice", "On training crops, not on held-out cases; lines and bands as above.", "training"
+)
+_PACE = Words(
+    "Samples a second",
+    "Crops trained on in an epoch, by its time; lines and bands as above. Trials that share a machine slow each other.",
+    "training",
 )
 _BARS = "Mean Dice with its 95 % interval; dotted: the arm's baseline where that does not vary with it."
 #: What was swept → the figure's name, its words, and its axis.

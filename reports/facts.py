@@ -62,7 +62,7 @@ def gather(title: str, records: Sequence[TrialResult], trials: pd.DataFrame, fra
         notices={record.task.name: record.task.notice for record in records if record.task.notice},
         tasks=int(trials["task"].nunique()),
         complete=int(counts.get("complete", 0)),
-        failed=int(counts.get("failed", 0)),
+        failed=int(counts.get("failed", 0) + counts.get("diverged", 0)),
         expected=len(trials),
     )
 

@@ -42,8 +42,9 @@ def merge(runs: Iterable[Path], into: Path) -> None:
 
 def _prefer(record: TrialResult, run: Path, other_run: Path, other: TrialResult) -> bool:
     """Whether a record counts more than another of the same trial; RecordError where both are complete and disagree."""
-    if record.status is Status.FAILED or other.status is Status.FAILED:
-        return record.status is Status.COMPLETE and other.status is Status.FAILED
+    complete, other_complete = (one.status is Status.COMPLETE for one in (record, other))
+    if not (complete and other_complete):
+        return complete and not other_complete
     if not store.same_content(record, other):
         raise store.RecordError(
             f"{store.record_path(other_run, other)} and {store.record_path(run, record)} are complete records of the "

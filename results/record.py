@@ -39,10 +39,11 @@ CONTROLS = {
 
 
 class Status(StrEnum):
-    """How a trial ended."""
+    """How a trial ended. Diverged is failed for good: the loss ceased to be a number, and would do so again."""
 
     COMPLETE = "complete"
     FAILED = "failed"
+    DIVERGED = "diverged"
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,11 @@ class TrialSpec:
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
             raise ValueError(f"unknown control {self.control!r}; known: {', '.join(CONTROLS)}")
+        for name in (self.task, self.backbone):
+            if not is_one_part(name):
+                raise ValueError(f"the name {name!r} leads out of its folder: files are named by it; no '..', no slash")
+        if not (isinstance(self.seed, int) and isinstance(self.fold, int)):
+            raise ValueError(f"seed {self.seed!r} and fold {self.fold!r} must be whole numbers")
 
     @cached_property
     def digest(self) -> str:
@@ -121,6 +127,11 @@ class TrialSpec:
     def key(self) -> str:
         """`<task>/<arm>/<seed>-<fold>-<digest>`: the record's path below `trials/`, without its ending."""
         return f"{self.task}/{self.arm}/{self.seed}-{self.fold}-{self.digest}"
+
+
+def is_one_part(name: str) -> bool:
+    """Whether a name is one part of a path. Those of tasks and backbones must be: files are named by them."""
+    return name not in ("", ".", "..") and not set(name) & set("/\0")
 
 
 def arm_label(backbone: str, control: str) -> str:
@@ -180,7 +191,7 @@ class TaskInfo:
 
 @dataclass(frozen=True)
 class TrialResult:
-    """One record. A failed one has an error, no cases, and never counts as done.
+    """One record. One that failed or diverged has an error, no cases, and never counts as done.
 
     curve: one entry an epoch, {"step": int, "loss": float, "dice": float | None}; loss and Dice are means over the
     training crops of that epoch. provenance and cost are free of form: reports show what they know of them.

@@ -23,14 +23,13 @@ class RecordError(ValueError):
 
 
 def record_path(run: Path, record: TrialResult) -> Path:
-    """Where a record belongs. Raises RecordError where a name in its key would lead out of `run/trials`."""
-    trials = Path(run) / "trials"
-    path = trials / f"{record.spec.key}.json"
-    if not path.resolve().is_relative_to(trials.resolve()):
-        raise RecordError(
-            f"record key {record.spec.key!r} leads out of {trials}; task and backbone names must not contain '..'"
-        )
-    return path
+    """Where a record belongs."""
+    return key_path(Path(run) / "trials", record.spec.key, ".json")
+
+
+def key_path(folder: Path, key: str, ending: str = "") -> Path:
+    """Where a trial's file or folder belongs; a key holds no name that leads out of its folder (see `TrialSpec`)."""
+    return folder / f"{key}{ending}"
 
 
 def write(run: Path, record: TrialResult) -> Path:
@@ -41,7 +40,7 @@ def write(run: Path, record: TrialResult) -> Path:
     """
     path = record_path(run, record)
     if path.exists():
-        old = _read_file(path)
+        old = read_file(path)
         if old.status is Status.COMPLETE:
             if same_content(old, record):
                 return path
@@ -61,7 +60,7 @@ def read(run: Path) -> list[TrialResult]:
     trials = Path(run) / "trials"
     records = []
     for path in sorted(trials.rglob("*.json")):
-        record = _read_file(path)
+        record = read_file(path)
         if path != trials / f"{record.spec.key}.json":
             raise RecordError(f"{path} is not in its place (expected trials/{record.spec.key}.json): move or delete it")
         records.append(record)
@@ -74,29 +73,40 @@ def completed(run: Path) -> set[str]:
 
 
 def failed(run: Path) -> list[TrialResult]:
-    """The records of trials that failed, with their errors, sorted by path."""
-    return [record for record in read(run) if record.status is Status.FAILED]
+    """The records of trials that failed or diverged, with their errors, sorted by path."""
+    return [record for record in read(run) if record.status is not Status.COMPLETE]
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def diverged(run: Path) -> set[str]:
+    """Digests of the trials whose loss ceased to be a number: the same settings would end there again."""
+    return {record.spec.digest for record in read(run) if record.status is Status.DIVERGED}
+
+
+def atomic_write(path: Path, data: bytes, durable: bool = True) -> None:
     """Write a file so that any reader, at any moment, finds the old bytes or the new ones, never a part.
 
-    Missing folders are made. On failure nothing is left behind, and OSError is raised.
+    Missing folders are made. On failure nothing is left behind, and OSError is raised. durable: survive a power cut,
+    which costs a wait for the disk.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write that failed does not tell where
+        raise
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself survive a power cut, where the system lets a folder be opened."""
     if os.name != "posix":
         return
@@ -107,7 +117,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _read_file(path: Path) -> TrialResult:
+def read_file(path: Path) -> TrialResult:
+    """One record; RecordError if it is damaged."""
     try:
         return TrialResult.from_json(path.read_text(encoding="utf-8"))
     except (ValueError, AttributeError, TypeError) as error:

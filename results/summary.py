@@ -80,10 +80,10 @@ def _csv(frame: pd.DataFrame) -> bytes:
 def trial_table(records: Iterable[TrialResult], expected: Iterable[TrialSpec] | None = None) -> pd.DataFrame:
     """A row a trial that was planned or recorded: its specification, `arm`, `variant`, `settings`, `status`, `digest`.
 
-    status is `complete`, `failed` or `missing` (planned, without a record). arm is the name that people read; where a
-    backbone was run at several layers, with several fractions of the data, or with several settings of the model, the
-    name says which; variant is what it says of settings, which `results.arms.Arm` has as JSON. Rows are in the order in
-    which tables show them: by task, the baseline first.
+    status is `complete`, `failed`, `diverged` or `missing` (planned, without a record). arm is the name that people
+    read; where a backbone was run at several layers, with several fractions of the data, or with several settings of
+    the model, the name says which; variant is what it says of settings, which `results.arms.Arm` has as JSON. Rows are
+    in the order in which tables show them: by task, the baseline first.
     """
     done = {record.spec.digest: record for record in records}
     modality = {record.task.name: record.task.modality for record in done.values()}

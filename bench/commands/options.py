@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from bench import trackers
 from bench.presets import PRESETS, Settings, parse_override
 from bench.study import StudyError, StudySpec, load
 
@@ -142,6 +143,14 @@ STUDY_OPTIONS = [
         "--mapper-lora", type=Names(), metavar="RANK,…", help="LoRA of this rank on the mappers; the paper has 4."
     ),
     click.option("--checkpointing", is_flag=True, default=None, help="Less memory: activations are computed twice."),
+    click.option(
+        "--checkpoint-every",
+        metavar="5m|'2 epochs'|never",
+        help="How often a trial keeps what it needs to go on after its process was killed [5m].",
+    ),
+    click.option(
+        "--retry-diverged", is_flag=True, default=None, help="Run trials again whose loss ceased to be a number."
+    ),
     click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option(
@@ -151,6 +160,7 @@ STUDY_OPTIONS = [
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
     click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
     click.option("--max-concurrent", type=int, help="Trials at a time [as many as fit]."),
+    click.option("--log", type=click.Choice(trackers.KNOWN), help="Also tell this tracker; needs its extra."),
 ]
 
 

@@ -40,13 +40,15 @@ def plan_command(**given: Any) -> None:
     show_plan(study_of(given), console())
 
 
-@click.command(epilog="\b\nExample:\n  python -m bench status runs/phantom-cpu\n")
+@click.command(epilog="\b\nExample:\n  python -m bench status runs/phantom-cpu --watch\n")
 @click.argument("run_folder", metavar="RUN", type=click.Path(path_type=Path))
-def status(run_folder: Path) -> None:
-    """Planned, complete and failed trials of a run folder."""
-    from bench.show import require_run, show_status
+@click.option("--watch", is_flag=True, help="Go on until the run ends; Ctrl-C stops the watching, not the run.")
+def status(run_folder: Path, watch: bool) -> None:
+    """Where a run stands: complete, failed, running and interrupted trials, from any shell that sees its folder."""
+    from bench.show import require_run
+    from bench.status import show_status
 
-    show_status(require_run(run_folder), console())
+    show_status(require_run(run_folder), console(), watch)
 
 
 @click.command("list", epilog="\b\nExample:\n  python -m bench list backbones\n")

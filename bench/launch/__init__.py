@@ -20,8 +20,9 @@ os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 from bench.launch.jobs import OnProgress, run
-from bench.launch.session import start, stop
+from bench.launch.session import begin_anew, start, stop
+from bench.launch.watch import RayGone
 
-__all__ = ["OnProgress", "run", "start", "stop"]
+__all__ = ["OnProgress", "RayGone", "begin_anew", "run", "start", "stop"]
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by our records, once

@@ -2,40 +2,81 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import ray
 from ray import train as ray_train
 from ray import tune
 
+from bench.launch import loggers
 from bench.launch.resources import resources, slots
+from bench.launch.told import told
 from bench.launch.watch import OnProgress, Watch
-from bench.trial import Report, TrialJob, attempt, run_trial
+from bench.stopping import Stop, Stopped, asked
+from bench.trial import Report, TrialJob, attempt, attempt_together, record_failure
 
 _SECONDS_BETWEEN_REPORTS = 2.0
+#: How often a trial whose process died is begun again, from its checkpoint, before it counts as failed.
+RETRIES = 2
 
 
-def run(jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int = 0) -> None:
-    """Run every job to its end; each leaves a record, complete or failed. Ray must be running.
+def run(
+    jobs: Sequence[TrialJob],
+    on_progress: OnProgress,
+    max_concurrent: int = 0,
+    stop: Stop | None = None,
+    log: str = "",
+) -> None:
+    """Run every job to its end; each leaves a record, complete or failed. Ray must be running. log: one of `trackers`.
 
     One worker a trial: inside the Tune function, whose process is used again. Several: a TorchTrainer started by it.
+    A trial whose process dies is begun again, from its checkpoint, RETRIES times. Raises Terminated once a stop was
+    asked for, and the trials that ran then have ended or their time was up.
     """
+    for _ in range(1 + RETRIES):
+        if not (jobs := _round(jobs, on_progress, max_concurrent, stop, log)):
+            return
+    for job in jobs:
+        record_failure(job, "its process died each time before it could begin")
+
+
+def _round(
+    jobs: Sequence[TrialJob], on_progress: OnProgress, max_concurrent: int, stop: Stop | None, log: str
+) -> list[TrialJob]:
+    """Run the jobs; returns those whose process died before Tune saw it work, which Tune does not begin again."""
     by_key = {job.spec.key: job for job in jobs}
     workers = jobs[0].workers
     room = slots(workers)
     concurrent = min(room, max_concurrent or room)
     trainable = tune.with_parameters(_one_worker if workers == 1 else _many_workers, jobs=by_key)
+    watch = Watch(by_key, on_progress, stop)
+    callbacks = [watch, *loggers.callbacks(log, Path(jobs[0].run))]
     with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources(workers, room // concurrent)),
             param_space={"key": tune.grid_search(list(by_key))},
-            tune_config=tune.TuneConfig(reuse_actors=True, max_concurrent_trials=concurrent),
-            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[Watch(by_key, on_progress)]),
+            tune_config=tune.TuneConfig(
+                reuse_actors=True, max_concurrent_trials=concurrent, trial_name_creator=_name_of
+            ),
+            run_config=tune.RunConfig(
+                storage_path=storage,
+                verbose=0,
+                callbacks=callbacks,
+                failure_config=tune.FailureConfig(max_failures=RETRIES),
+            ),
         )
         tuner.fit()
+    return watch.unborn
+
+
+def _name_of(trial: Any) -> str:
+    """How Tune and trackers name a trial; a folder is named by it too."""
+    return str(trial.config["key"]).replace("/", "_")
 
 
 def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
@@ -52,12 +93,17 @@ def _seldom(report: Callable[[dict[str, Any]], None]) -> Report:
 
 
 def _one_worker(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
-    attempt(jobs[config["key"]], _seldom(tune.report))
+    job = jobs[config["key"]]
+    if not asked(Path(job.run))():
+        with contextlib.suppress(Stopped), told(job, _seldom(tune.report)) as trial:
+            trial.ended(attempt(job, trial.report))
 
 
 def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from bench.launch.group import NodeTorchConfig
 
     job = jobs[config["key"]]
     gpu = bool(ray.cluster_resources().get("GPU"))
@@ -65,12 +111,13 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
         TorchTrainer(
             _rank,
             train_loop_config={"job": job},
-            torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
+            torch_config=NodeTorchConfig(backend="nccl" if gpu else "gloo"),
             scaling_config=ray_train.ScalingConfig(num_workers=job.workers, use_gpu=gpu),
             run_config=ray_train.RunConfig(
                 name=str(tune.get_context().get_trial_id()),
                 storage_path=storage,
                 callbacks=cast(Any, [TuneReportCallback()]),
+                failure_config=ray_train.FailureConfig(max_failures=RETRIES),
             ),
         ).fit()
 
@@ -82,4 +129,12 @@ def _rank(config: dict[str, Any]) -> None:
         if "loss" in entry:
             ray_train.report(entry | {"share": share})
 
-    run_trial(config["job"], pass_on)
+    job = config["job"]
+    if asked(Path(job.run))():
+        return
+    with contextlib.suppress(Stopped):
+        if ray_train.get_context().get_world_rank() > 0:
+            attempt_together(job, pass_on)
+            return
+        with told(job, pass_on) as trial:
+            trial.ended(attempt_together(job, trial.report))

@@ -2,31 +2,113 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import psutil
 import ray
+from ray._private import ray_constants
 
 from backbones.weights import cache_dir
+from bench.launch import token
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
 
+#: How often the command begun anew, in its environment, and how often it may.
+_RESTARTS, _MOST_RESTARTS = "BENCH_RESTARTS", 10
+#: What start() began on this machine.
+_raylets: list[psutil.Process] = []
 
-def start(cpus: int | None = None) -> str:
-    """Start Ray on this machine, listening on 127.0.0.1; returns the dashboard's address."""
+
+@dataclass(frozen=True)
+class Dashboard:
+    """Where Ray's dashboard is, and what it asks for; token is empty where authentication is switched off.
+
+    targets is the file in which Ray lists its metrics ports for Prometheus.
+    """
+
+    address: str
+    token: str
+    targets: str
+
+    def words(self, private: bool) -> str:
+        """A line for a person. private: it goes to a terminal, and not into a file that others may read."""
+        if not self.token:
+            return f"Ray dashboard: {self.address} (no token: RAY_AUTH_MODE is {os.environ.get('RAY_AUTH_MODE')!r})"
+        return f"Ray dashboard: {self.address}\n  its token: {self.token if private else token.where()}"
+
+
+def start(cpus: int | None = None) -> Dashboard:
+    """Start Ray on this machine, listening on 127.0.0.1 alone."""
     os.environ["BENCH_CACHE"] = str(cache_dir().resolve())  # workers inherit it, and stand in another folder
-    context = ray.init(
-        num_cpus=cpus or os.cpu_count(),
-        include_dashboard=True,
-        dashboard_host="127.0.0.1",
-        _node_ip_address="127.0.0.1",  # or Ray listens on the address of the first network card
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-        object_store_memory=_OBJECT_STORE_BYTES,
-    )
-    return f"http://{context.dashboard_url}"
+    for library in ("GLOO", "NCCL"):
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
+    token.ensure()
+    with _on_this_machine_alone():
+        context: Any = ray.init(
+            num_cpus=cpus or os.cpu_count(),
+            include_dashboard=True,
+            dashboard_host="127.0.0.1",
+            _node_ip_address="127.0.0.1",
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_OBJECT_STORE_BYTES,
+        )
+    _raylets[:] = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    targets = Path(context.address_info["session_dir"]) / ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE
+    return Dashboard(f"http://{context.dashboard_url}", token.read(), str(targets))
+
+
+def is_up() -> bool:
+    """Whether the raylet that start() began lives: without it nothing runs, and Ray soon ends our process."""
+    try:
+        return all(raylet.status() != psutil.STATUS_ZOMBIE for raylet in _raylets)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def begin_anew() -> None:
+    """Kill what start() began and run this process's own command again in its place; returns if too often done.
+
+    Ray cannot be shut down without its raylet: it ends the whole process as it tries.
+    """
+    done = int(os.environ.get(_RESTARTS, 0))
+    if done >= _MOST_RESTARTS:
+        return
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    sys.stdout.flush()
+    os.execve(sys.executable, sys.orig_argv, os.environ | {_RESTARTS: str(done + 1)})
 
 
 def stop() -> None:
     """End every process that start() began."""
+    _raylets.clear()
     ray.shutdown()
+
+
+@contextlib.contextmanager
+def _on_this_machine_alone() -> Iterator[None]:
+    """Let Ray's node have the address 127.0.0.1 where it is told so.
+
+    Otherwise Ray puts the address of the first network card in its place, and its ports, that of the metrics among
+    them, listen on all addresses. The switch is private to Ray: hence the tight version range, and a test of sockets.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _loopback() -> str:
+    """The name of the network interface that is 127.0.0.1: `lo` on Linux."""
+    found = psutil.net_if_addrs().items()
+    return next((name for name, entries in found if any(one.address == "127.0.0.1" for one in entries)), "lo")

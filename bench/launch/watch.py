@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ray import tune
 
+from bench import live
+from bench.launch.session import is_up
+from bench.stopping import Stop, Terminated
 from bench.trial import TrialJob, record_failure
 from results import store
+from results.record import Status
 
-#: Called with a trial's key and the share of it that is done; 1.0 once it has ended.
-OnProgress = Callable[[str, float], None]
+
+class OnProgress(Protocol):
+    """Called with a trial's key and the share of it that is done; 1.0 once it has ended, failed or not."""
+
+    def __call__(self, key: str, share: float, failed: bool = False) -> None: ...
+
+
+class RayGone(RuntimeError):
+    """Ray itself died: no trial can run before it is started again."""
 
 
 class Watch(tune.Callback):
-    """Passes progress on, and writes the record of a trial whose process died before it could."""
+    """Passes progress on, and writes the record of a trial whose process died before it could.
 
-    def __init__(self, jobs: dict[str, TrialJob], on_progress: OnProgress) -> None:
-        self.jobs, self.on_progress = jobs, on_progress
+    unborn: jobs whose process died before Tune had seen it work.
+    """
+
+    def __init__(self, jobs: dict[str, TrialJob], on_progress: OnProgress, stop: Stop | None = None) -> None:
+        self.jobs, self.on_progress, self.stop = jobs, on_progress, stop
+        self.unborn: list[TrialJob] = []
+        self._awaited: set[str] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project never makes: a progress bar has no place there."""
@@ -28,15 +43,42 @@ class Watch(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         self.on_progress(trial.config["key"], min(0.99, float(result.get("share", 0.0))))
 
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        """RayGone where Ray itself died. Terminated after a stop was asked for, once the trials that ran then have
+        ended or their time is up.
+        """
+        if not is_up():
+            raise RayGone("Ray's raylet died")
+        if not (self.stop and self.stop.asked):
+            return
+        running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}
+        self._awaited = (running if self._awaited is None else self._awaited) & running
+        if not self._awaited or self.stop.over:
+            raise Terminated
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self.on_progress(trial.config["key"], 1.0)
+        self._ended(trial.config["key"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
         job = self.jobs[key]
+        if trial.should_recover():  # Tune would have, had the process come up
+            self.unborn.append(job)
+            return
         if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
             record_failure(job, error_of(trial))
-        self.on_progress(key, 1.0)
+        live.forget(Path(job.run), key)
+        self._ended(key)
+
+    def _ended(self, key: str) -> None:
+        self.on_progress(key, 1.0, _failed(self.jobs[key]))
+
+
+def _failed(job: TrialJob) -> bool:
+    try:
+        return store.read_file(Path(job.run) / "trials" / f"{job.spec.key}.json").status is not Status.COMPLETE
+    except (OSError, store.RecordError):
+        return True
 
 
 def error_of(trial: Any) -> str:

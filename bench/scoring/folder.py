@@ -11,6 +11,7 @@ from bench.data.folder import FOREGROUND, MERGED, case_id
 from bench.data.layouts.declared import FILE, read_declared
 from bench.data.nifti import DataError
 from bench.data.tasks import DECATHLON, TOLERANCE
+from results.record import is_one_part
 
 _ENDINGS = (".nii", ".nii.gz")
 #: So many names stand in a message; the others are counted.
@@ -82,6 +83,8 @@ def names_of(reference: Path, labels: str | None, task: str | None) -> Named:
     path = next((place for place in places if place.is_file()), None)
     body = read_declared(path.parent) if path else {}
     name = task or (path.resolve().parent if path else reference.resolve()).name
+    if not is_one_part(name):
+        raise DataError(f"--task {name!r}: files are named by it; give a name without '..' and slashes")
     if labels == "binary":
         described = _described(body.get("labels"), places, path) if path else range(1, 256)
         name, values = name.removesuffix(MERGED) + MERGED, dict.fromkeys(described, FOREGROUND)

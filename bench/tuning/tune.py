@@ -87,7 +87,7 @@ def _on_ray(study: StudySpec, console: Console) -> Runner:
 
         console.print("starting Ray …")
         try:
-            console.print(f"Ray dashboard: {launch.start()}")
+            console.print(launch.start().words(console.is_terminal), highlight=False, markup=False)
             run_search(search, wish, todo, before, on_sample, study.max_concurrent)
         finally:
             launch.stop()

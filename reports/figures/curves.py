@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,15 @@ from reports.figures.look import legend, look, names_on, panels, text, warn
 from results.record import TrialResult
 from results.sweeps import ALL
 
+_LEARNING = {"loss": "training loss", "dice": "training Dice", "samples_per_second": "samples a second"}
+
 
 def learning_curves(
     records: Sequence[TrialResult], trials: pd.DataFrame, arms: Sequence[str], value: str, warning: str = ""
 ) -> Figure | None:
-    """`loss` or `dice` of the training crops by step: a panel a task, a line an arm, the mean over its trials.
+    """`loss` or `dice` of the training crops, or `samples_per_second`, by step: a panel a task, a line an arm.
 
+    A line is the mean over the arm's trials, with a point an epoch.
     A band goes from the lowest to the highest trial. None where no curve was recorded.
     """
     curves = _curves(records, trials, value)
@@ -31,7 +34,7 @@ def learning_curves(
     for panel, task in zip(axes, tasks, strict=True):
         _draw_curves(panel, by_step.loc[task], arms)
         panel.set_title(text(task), fontsize=9)
-        panel.set(xlabel="step", ylabel="training Dice" if value == "dice" else "training loss")
+        panel.set(xlabel="step", ylabel=_LEARNING[value])
     legend(figure, arms, lines=True)
     warn(figure, warning)
     return figure
@@ -42,8 +45,18 @@ def _curves(records: Sequence[TrialResult], trials: pd.DataFrame, value: str) ->
     rows = []
     for record in records:
         key = (record.spec.task, arms[record.spec.digest])
-        rows += [(*key, point["step"], point[value]) for point in record.curve if point.get(value) is not None]
+        points = _with_pace(record) if value == "samples_per_second" else record.curve
+        rows += [(*key, point["step"], point[value]) for point in points if point.get(value) is not None]
     return pd.DataFrame(rows, columns=["task", "arm", "step", value])
+
+
+def _with_pace(record: TrialResult) -> Iterator[dict[str, Any]]:
+    """The curve's entries with the crops trained on a second; None where an epoch's time was not measured whole."""
+    before = 0
+    for point, seconds in zip(record.curve, record.cost.get("epoch_seconds", ()), strict=False):
+        crops = (point["step"] - before) * record.spec.train.get("batch", 1)
+        yield point | {"samples_per_second": crops / seconds if seconds else None}
+        before = point["step"]
 
 
 def _draw_curves(axes: Axes, curves: pd.DataFrame, arms: Sequence[str]) -> None:

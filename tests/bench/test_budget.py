@@ -139,7 +139,7 @@ def test_training_by_steps_has_the_rate_of_the_middle_of_each_step():
     from bench.train import train
 
     settings, engine, shares = TrainSettings(steps=10, warmup=0.2, lr=0.5, epochs=4), Plain(), list[float]()
-    curve = train(engine, Crops(), settings, 0, 1, lambda entry, share: shares.append(share))
+    curve = train(engine, Crops(), settings, 0, 1, lambda entry, share: shares.append(share)).curve
     assert engine.rates == [0.5 * Schedule(settings).rate((step + 0.5) / 10) for step in range(10)]
     assert [entry["step"] for entry in curve] == [3, 5, 8, 10] and shares == [0.3, 0.5, 0.8, 1.0]
 
@@ -150,7 +150,7 @@ def test_training_by_time_ends_with_the_step_in_which_it_is_up_and_the_rate_has_
     settings = TrainSettings(steps=0, budget="0.8 s", warmup=0.25, lr=1.0, epochs=4)
     engine, shares = Plain(pause=0.02), list[float]()
     started = time.monotonic()
-    curve = train(engine, Crops(), settings, 0, 1, lambda entry, share: shares.append(share))
+    curve = train(engine, Crops(), settings, 0, 1, lambda entry, share: shares.append(share)).curve
     took = time.monotonic() - started
     assert took >= 0.8 and curve[-1]["step"] == len(engine.rates)
     assert 1 <= len(curve) <= 4 and shares == sorted(shares) and shares[-1] == 1.0
@@ -175,7 +175,7 @@ def by_time(rank: int, workers: int, port: int, path: str) -> None:
     settings = TrainSettings(steps=0, budget="1.5 s", batch=2, epochs=2, lr=1e-3)
     model = Segmenter(SegmenterConfig(1, 2, (8, 8, 8), (4, 4, 4), width=16, depth=1, heads=2))
     started = engine.start(model, settings, workers)
-    curve = train(started, Crops(), settings, rank, workers, lambda entry, share: None)
+    curve = train(started, Crops(), settings, rank, workers, lambda entry, share: None).curve
     torch.save({"steps": curve[-1]["step"], "state": started.module.state_dict()}, f"{path}-{rank}.pt")
     torch.distributed.destroy_process_group()
 

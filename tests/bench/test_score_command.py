@@ -228,6 +228,7 @@ def test_an_affine_that_another_writer_rounded_is_the_same(bench, folders):
         (["--prediction", "nowhere"], "is no folder"),
         (["--prediction", "empty"], "has no .nii or .nii.gz file"),
         (["--name", "../up"], "--name"),
+        (["--task", "../up", "--to", "out"], "--task '../up'"),
         (["--tolerance", "-1"], "is no distance"),
         (["--beside", "nowhere"], "no complete trial"),
     ],

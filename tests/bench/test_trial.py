@@ -50,6 +50,8 @@ def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
     assert all(score.diagonal == pytest.approx(20 * 17**0.5) for score in record.cases)  # of 2 × 2 × 3 mm
     assert any(score.nsd is not None for score in record.cases)
     assert record.cost["trainable_parameters"] > 0 and record.cost["frozen_parameters"] == 0
+    assert len(record.cost["epoch_seconds"]) == len(record.curve)
+    assert sum(record.cost["epoch_seconds"]) <= record.cost["train_seconds"] + 0.001
     assert record.provenance["data_digest"] == job.spec.data_digest
     assert store.read(study.run) == [record]
     with np.load(study.run / "previews" / f"{job.spec.key}.npz", allow_pickle=False) as preview:
@@ -172,7 +174,7 @@ def test_a_loss_that_is_no_number_is_recorded_with_its_step(study):
     wild = {**SMALL, "train": {"steps": 4, "lr": 1e30, "clip": 1e30, "warmup": 0.0}}
     (job,) = jobs_of(replace(study, settings=wild))
     record = attempt(job, lambda entry, share: None)
-    assert record.status is Status.FAILED and "Diverged: the loss is" in record.error
+    assert record.status is Status.DIVERGED and "Diverged: the loss is" in record.error
 
 
 def test_real_images_with_a_random_block_say_random(tiny_msd, tmp_path):
@@ -207,13 +209,13 @@ def test_a_process_that_dies_after_its_record_leaves_it(study):
     record = attempt(job, lambda entry, share: None)
     error = study.run / "error.txt"
     error.write_text("The actor died")
-    died = SimpleNamespace(config={"key": job.spec.key}, error_file=str(error))
+    died = SimpleNamespace(config={"key": job.spec.key}, error_file=str(error), should_recover=lambda: False)
     seen: list[tuple[str, float]] = []
-    watch = Watch({job.spec.key: job}, lambda key, share: seen.append((key, share)))
+    watch = Watch({job.spec.key: job}, lambda key, share, failed=False: seen.append((key, share)))
     watch.on_trial_error(0, [], died)
     assert store.read(study.run) == [record] and seen == [(job.spec.key, 1.0)]
     other = replace(job, spec=replace(job.spec, seed=9))
-    Watch({job.spec.key: other}, lambda key, share: None).on_trial_error(0, [], died)
+    Watch({job.spec.key: other}, lambda key, share, failed=False: None).on_trial_error(0, [], died)
     assert [r.error for r in store.failed(study.run)] == ["The actor died"]
 
 

@@ -57,8 +57,9 @@ class Browser:
         except urllib.error.HTTPError as error:
             raise BrowserError(json.load(error)["value"]["message"]) from error
 
-    def open(self, path: Path) -> None:
-        self._call("POST", "/url", {"url": path.resolve().as_uri()})
+    def open(self, place: Path | str) -> None:
+        """A file, or an address."""
+        self._call("POST", "/url", {"url": place if isinstance(place, str) else place.resolve().as_uri()})
 
     def run(self, script: str, *arguments: Any) -> Any:
         return self._call("POST", "/execute/sync", {"script": script, "args": arguments})

@@ -52,7 +52,11 @@ def test_what_was_not_varied_has_no_section(tmp_path):
 def test_every_figure_is_there_in_three_formats(study):
     names = {path.stem for path in (study.parent / "figures").iterdir()}
     wanted = "dice dice_map radar difference forest ranks significance cost few_shot layers placements ablations "
-    assert names >= set((wanted + "learning_loss learning_dice cases_Task01_Fake activations_Task01_Fake").split())
+    assert names >= set(
+        (
+            wanted + "learning_loss learning_dice learning_samples_per_second cases_Task01_Fake activations_Task01_Fake"
+        ).split()
+    )
     for name in names:
         files = {kind: (study.parent / "figures" / f"{name}.{kind}").read_bytes() for kind in ("png", "svg", "pdf")}
         assert files["pdf"].startswith(b"%PDF") and b"<svg" in files["svg"]
@@ -185,6 +189,20 @@ def test_curves_are_a_mean_and_a_band_over_trials():
     (panel,) = figure.axes
     assert [line.get_ydata()[0] for line in panel.lines] == [1.0, 4.0, 7.0] and len(panel.collections) == 3
     assert curves.learning_curves(made, trials, summary.arms(trials), "dice") is None
+
+
+def test_samples_a_second_are_of_each_epoch_that_was_measured_whole():
+    points = tuple({"step": step, "loss": 1.0, "dice": None} for step in (10, 20, 30))
+    one = fake.records(1, fake.REAL_ARMS)[0]
+    one = replace(one, curve=points, spec=replace(one.spec, train={"batch": 4}))
+    cost = one.cost | {"epoch_seconds": [None, 5.0, 10.0]}  # taken up again in the first
+    trials = summary.trial_table([one])
+    figure = curves.learning_curves([replace(one, cost=cost)], trials, summary.arms(trials), "samples_per_second")
+    (line,) = figure.axes[0].lines
+    assert list(line.get_xdata()) == [20, 30] and list(line.get_ydata()) == [8.0, 4.0]
+    assert figure.axes[0].get_ylabel() == "samples a second"
+    without = replace(one, cost={})
+    assert curves.learning_curves([without], trials, summary.arms(trials), "samples_per_second") is None
 
 
 def test_a_radar_needs_three_tasks():

@@ -1,0 +1,89 @@
+"""Stopping a run with grace: SIGTERM asks its trials for a last checkpoint, and gives them time to write it.
+
+The request is a file in the run folder, which every worker sees, on whichever machine: batch systems such as Slurm give
+a job half a minute between SIGTERM and SIGKILL. BENCH_GRACE is how many seconds are waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Self
+
+FILE = ".stop"
+GRACE = 25.0
+#: How often a worker looks for the request.
+_SECONDS = 0.5
+
+
+class Stopped(Exception):
+    """The trial was asked to stop; what it has done is in its checkpoint."""
+
+
+class Terminated(BaseException):
+    """The run was told to end by SIGTERM."""
+
+
+def asked(run: Path) -> Callable[[], bool]:
+    """A function that says whether the run was asked to stop; it looks seldom, so that each step may call it."""
+    path, looked, found = Path(run) / FILE, -_SECONDS, False
+
+    def look() -> bool:
+        nonlocal looked, found
+        if time.monotonic() - looked >= _SECONDS:
+            looked, found = time.monotonic(), path.exists()
+        return found
+
+    return look
+
+
+class Stop:
+    """Within its context SIGTERM asks the trials of a run to stop; the second one, or one outside `trials`, ends it.
+
+    Ray sets a handler of its own as it starts, so `listen` has to be called again after that.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self.path = Path(run) / FILE
+        self.asked, self._since, self._waits = False, 0.0, False
+
+    def __enter__(self) -> Self:
+        self.path.unlink(missing_ok=True)  # left by a run that was killed as it stopped
+        self._main = threading.current_thread() is threading.main_thread()
+        self._before = signal.getsignal(signal.SIGTERM)
+        self.listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._main:
+            signal.signal(signal.SIGTERM, self._before)
+        self.path.unlink(missing_ok=True)
+
+    def listen(self) -> None:
+        if self._main:
+            signal.signal(signal.SIGTERM, self._on_signal)
+
+    def trials(self, running: bool) -> None:
+        """Say whether there are trials that could be waited for."""
+        self._waits = running
+
+    @property
+    def over(self) -> bool:
+        """Whether the time that trials are given is up."""
+        return self.asked and time.monotonic() - self._since >= float(os.environ.get("BENCH_GRACE", GRACE))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked or not self._waits:
+            raise Terminated
+        self.asked, self._since = True, time.monotonic()
+        try:
+            self.path.touch()
+        except OSError:  # a full disk: nothing can be asked for, nor kept
+            raise Terminated from None
