@@ -85,6 +85,7 @@ def _job(study: StudySpec, places: tuple[str, str], arm: Arm, spec: TrialSpec, i
         command=study.command,
         keep_model=study.keep_models,
         checkpoint_every=study.checkpoint_every,
+        loader_threads=study.loader_threads,
     )
 
 

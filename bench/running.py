@@ -22,7 +22,8 @@ class Running:
     0 reserves one, and a lone worker computes on as many cores as trials that do not run leave it. address: a running
     Ray cluster, as `ray.init` takes it; empty for a Ray of our own on this machine. max_concurrent: 0 is as many as
     fit. activations is of how many held-out cases a trial keeps the activation maps, checkpoint_every what
-    `bench.interval` reads, log a tracker of `bench.trackers`.
+    `bench.interval` reads, log a tracker of `bench.trackers`. loader_threads cut crops ahead: None is two on a GPU and
+    none on a CPU, which has other work for them.
     """
 
     workers_per_trial: int = 1
@@ -38,6 +39,7 @@ class Running:
     checkpoint_every: str = "5m"
     retry_diverged: bool = False
     log: str = ""
+    loader_threads: int | None = None
 
     def __post_init__(self) -> None:
         if self.workers_per_trial < 1:
@@ -64,9 +66,10 @@ class Running:
             "max_concurrent": "0 is as many as fit",
             "activations": "0 keeps no maps",
             "cpus_per_worker": "0 is as many as are free",
+            "loader_threads": "0 cuts crops as they are asked for",
         }
         for name, none in meaning.items():
-            if getattr(self, name) < 0:
+            if (getattr(self, name) or 0) < 0:
                 raise StudyError(f"--{name.replace('_', '-')}: {getattr(self, name)} is below 0; {none}")
 
     def _check_gpus(self) -> None:
@@ -87,7 +90,9 @@ class Running:
 
 #: What a study file may set of these, and of which kind.
 KINDS: dict[str, type] = {
-    **dict.fromkeys(("workers_per_trial", "cpus_per_worker", "zero_stage", "max_concurrent", "activations"), int),
+    **dict.fromkeys(
+        ("workers_per_trial", "cpus_per_worker", "zero_stage", "max_concurrent", "activations", "loader_threads"), int
+    ),
     "gpus_per_worker": float,
     **dict.fromkeys(("address", "checkpoint_every", "log"), str),
     **dict.fromkeys(("checkpointing", "offline", "keep_models", "retry_diverged"), bool),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from bench.course import Course
 from bench.data.crops import CropSampler
+from bench.data.loader import Crop, batches
 from bench.engine import anywhere, mean, set_rate
 from bench.keeper import Keeper, Nothing
 from bench.presets import TrainSettings
@@ -34,20 +34,38 @@ def train(
     workers: int,
     on_epoch: OnEpoch,
     keeper: Keeper | Nothing | None = None,
+    threads: int = 0,
 ) -> Course:
     """Train until the budget is spent, from the keeper's checkpoint if there is one; returns the course it took.
 
     The budget is settings.steps, or settings.seconds, which end with the step in which they are up. The curve's epochs
     are settings.epochs even parts of it. Crop number i of step s is sample s * batch + i wherever it is computed, so
-    the number of workers changes nothing, and no position has to be kept beside the step. loss and dice are means over
-    this worker's crops. Diverged if the loss is not finite on any worker, Stopped if the run was asked to stop.
+    the number of workers changes nothing, and no position has to be kept beside the step. threads cut crops ahead, and
+    change nothing either. loss and dice are means over this worker's crops. Diverged if the loss is not finite on any
+    worker, Stopped if the run was asked to stop.
     """
     keeper = keeper or Nothing()
     engine.train()
     course = Course(settings)
     keeper.take_up(engine, course)
+    crops = batches(sampler, settings.batch, rank, workers, threads, first=course.step)
+    with closing(crops):
+        _take(engine, settings, course, crops, on_epoch, keeper)
+    return course
+
+
+def _take(
+    engine: Any,
+    settings: TrainSettings,
+    course: Course,
+    crops: Iterator[Crop],
+    on_epoch: OnEpoch,
+    keeper: Keeper | Nothing,
+) -> None:
+    """Go the course to its end."""
     while course.spent < 1:
-        image_BCXYZ, label_BXYZ = _batch(engine, sampler, settings, rank, workers, course.step)
+        image, label = (torch.from_numpy(part).to(engine.device) for part in next(crops))
+        image_BCXYZ, label_BXYZ = image, label.to(torch.int64)
         logits_BKXYZ = engine(image_BCXYZ)
         loss = dice_ce_loss(logits_BKXYZ, label_BXYZ)
         value = loss.item()
@@ -66,14 +84,3 @@ def train(
             keeper.save(engine, course)
         if stop and course.spent < 1:
             raise Stopped(f"stopped at step {course.step}, {course.spent:.0%} on")
-    return course
-
-
-def _batch(
-    engine: Any, sampler: CropSampler, settings: TrainSettings, rank: int, workers: int, step: int
-) -> tuple[Tensor, Tensor]:
-    share = settings.batch // workers
-    first = step * settings.batch + rank * share
-    images, labels = zip(*(sampler.sample(i) for i in range(first, first + share)), strict=True)
-    image = torch.from_numpy(np.stack(images)).to(engine.device)
-    return image, torch.from_numpy(np.stack(labels)).to(engine.device, torch.int64)

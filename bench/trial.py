@@ -49,7 +49,7 @@ class TrialJob:
     cpus and gpus are those of a worker, as `bench.running` has them.
     activations: of how many held-out cases, the first by name, the activation maps are kept.
     keep_model: store the trained model in the run folder. checkpoint_every: how often training is kept, as
-    `bench.interval` reads it.
+    `bench.interval` reads it. loader_threads: as `bench.running` has them.
     """
 
     spec: TrialSpec
@@ -67,6 +67,7 @@ class TrialJob:
     command: str = ""
     keep_model: bool = True
     checkpoint_every: str = "5m"
+    loader_threads: int | None = None
 
 
 def attempt(job: TrialJob, report: Report) -> TrialResult:
@@ -151,7 +152,8 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         meter.epoch_ended()
         report(entry, TRAINING_SHARE * share)
 
-    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper)
+    ahead = job.loader_threads if job.loader_threads is not None else 2 * (engine.device.type == "cuda")
+    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper, ahead)
     steps, seconds = course.step, round(course.clock.seconds, 4)
     meter.mark("trained")
     if rank > 0:

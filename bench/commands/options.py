@@ -172,6 +172,7 @@ STUDY_OPTIONS = [
     click.option(
         "--cpus-per-worker", type=int, help="Cores of a worker [1; all that no other trial uses, for a lone worker]."
     ),
+    click.option("--loader-threads", type=int, help="Threads that cut crops ahead [2 on a GPU, none on a CPU]."),
     click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
     click.option("--max-concurrent", type=int, help="Trials at a time [as many as fit]."),
     click.option("--log", type=click.Choice(trackers.KNOWN), help="Also tell this tracker; needs its extra."),

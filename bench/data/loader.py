@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -14,9 +15,9 @@ Crop = tuple[np.ndarray, np.ndarray]
 
 
 def batches(
-    sampler: CropSampler, steps: int, batch: int, rank: int = 0, workers: int = 1, threads: int = 1, first: int = 0
-) -> Iterator[Crop]:
-    """Images (B, C, X, Y, Z) float32 and labels (B, X, Y, Z) uint8 of steps first, first + 1, … up to steps.
+    sampler: CropSampler, batch: int, rank: int = 0, workers: int = 1, threads: int = 1, first: int = 0
+) -> Generator[Crop]:
+    """Images (B, C, X, Y, Z) float32 and labels (B, X, Y, Z) uint8 of steps first, first + 1, … without an end.
 
     batch is the global one; worker `rank` of `workers` gets its share of it, crops s * batch + rank * share and on of
     step s. With threads (0: none) the next step's crops are cut while this one is computed: NumPy works outside the
@@ -26,7 +27,7 @@ def batches(
     share, left = divmod(batch, workers)
     if left:
         raise ValueError(f"{workers} workers cannot share a batch of {batch}")
-    starts = (step * batch + rank * share for step in range(first, steps))
+    starts = (step * batch + rank * share for step in itertools.count(first))
     if not threads:
         for start in starts:
             yield _stacked([sampler.sample(index) for index in range(start, start + share)])
@@ -38,8 +39,6 @@ def batches(
             waiting.append([pool.submit(sampler.sample, index) for index in range(start, start + share)])
             if len(waiting) > 2:  # this step's batch and the next: more would only hold memory
                 yield _stacked([future.result() for future in waiting.popleft()])
-        while waiting:
-            yield _stacked([future.result() for future in waiting.popleft()])
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
