@@ -14,7 +14,7 @@ class StudyError(ValueError):
     """The request cannot be carried out; the message names the flag or file, what was given and what would work."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Running:
     """The part of a study that says how to run it.
 

@@ -153,6 +153,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         report(entry, TRAINING_SHARE * share)
 
     ahead = job.loader_threads if job.loader_threads is not None else 2 * (engine.device.type == "cuda")
+    meter.mark("begun")
     course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper, ahead)
     steps, seconds = course.step, round(course.clock.seconds, 4)
     meter.mark("trained")
@@ -171,7 +172,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
             "train_seconds": seconds,
             "score_seconds": meter.between("trained", "scored"),
             "seconds_a_step": round(seconds / steps, 5),
-            "epoch_seconds": meter.epoch_seconds("built", len(course.curve), bool(course.taken_up)),
+            "epoch_seconds": meter.epoch_seconds("begun", len(course.curve), bool(course.taken_up)),
             "peak_memory_bytes": meter.peak_bytes(),
             "peak_memory_scope": meter.scope,
         }

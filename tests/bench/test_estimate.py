@@ -188,6 +188,7 @@ def test_a_damaged_record_of_another_run_is_not_this_ones_concern(bench, two_tas
 
 def test_the_longest_trials_are_handed_to_ray_first(bench, two_tasks, monkeypatch):
     from bench import launch
+    from bench.launch.session import Dashboard
 
     handed: list[str] = []
 
@@ -195,7 +196,7 @@ def test_the_longest_trials_are_handed_to_ray_first(bench, two_tasks, monkeypatc
         handed.extend(job.spec.task for job in jobs)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(launch, "start", lambda *given, **named: "")
+    monkeypatch.setattr(launch, "start", lambda *given, **named: Dashboard("", "", ""))
     monkeypatch.setattr(launch, "stop", lambda: None)
     monkeypatch.setattr(launch, "run", run)
     code, _, err = bench("run", "--data", two_tasks, "--steps", 50, "--out", "run")
