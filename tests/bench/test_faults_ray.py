@@ -121,6 +121,7 @@ def assert_as_quiet(run: Run, quiet: Run) -> None:
     assert not left_behind(run.folder)
 
 
+@pytest.mark.slow
 def test_workers_and_the_driver_are_killed_and_the_same_command_finishes_as_if_they_had_not_been(run, quiet):
     started = run.start()
     wait_for(run.checkpoints, started)
