@@ -50,7 +50,8 @@ def _run_missing(
     past = estimate.Past.of_run(run)
     done, wild = past.done, set() if study.retry_diverged else past.diverged
     leftovers.sweep(run, done)
-    todo = [job for job in jobs if job.spec.digest not in done | wild]
+    over = done | wild
+    todo = [job for job in jobs if job.spec.digest not in over]
     todo = estimate.longest_first(todo, estimate.durations(todo, ground.checks, past, estimate.Room.here(study)))
     _say_ground(jobs, todo, ground.notices, console)
     if not todo:
