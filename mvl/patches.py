@@ -11,9 +11,18 @@ from mvl.config import Size3
 
 
 def pad_to_multiple(image_BCXYZ: Tensor, patch: Size3) -> Tensor:
-    """Zeros added at the far end of each axis until it is a multiple of the patch."""
-    x, y, z = (-side % step for side, step in zip(image_BCXYZ.shape[2:], patch, strict=True))
-    return F.pad(image_BCXYZ, (0, z, 0, y, 0, x)) if x or y or z else image_BCXYZ
+    """Each axis continued by its far edge until it is a multiple of the patch."""
+    u, v, w = (side + -side % step for side, step in zip(image_BCXYZ.shape[2:], patch, strict=True))
+    return continued(image_BCXYZ, (u, v, w))
+
+
+def continued(image_BCXYZ: Tensor, size: Size3) -> Tensor:
+    """(B, C, *size), no side shorter than it was: the far edge repeated, as crops and windows go on beyond a volume.
+
+    Zeros would be soft tissue in a prepared CT.
+    """
+    x, y, z = (new - side for new, side in zip(size, image_BCXYZ.shape[2:], strict=True))
+    return F.pad(image_BCXYZ, (0, z, 0, y, 0, x), mode="replicate") if x or y or z else image_BCXYZ
 
 
 def to_grid(tokens_BND: Tensor, grid: Size3) -> Tensor:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from mvl.config import SegmenterConfig, Size3
+from mvl.patches import continued
 
 
 class Fitted(nn.Module):
     """A network between padding and cutting back. (B, C, X, Y, Z) to logits (B, K, X, Y, Z).
 
     step: what each side must be a multiple of. least: no side is shorter than this, nor than the training crop: norms
-    over the deepest features need several voxels. Zeros fill up at the far end: the mean of a prepared image.
+    over the deepest features need several voxels. The far edge is repeated to fill up, as the segmenter does it.
     """
 
     def __init__(self, net: nn.Module, config: SegmenterConfig, step: Size3, least: Size3 = (1, 1, 1)) -> None:
@@ -24,8 +24,7 @@ class Fitted(nn.Module):
 
     def forward(self, image_BCXYZ: Tensor) -> Tensor:
         x, y, z = image_BCXYZ.shape[2:]
-        p, q, r = fit((x, y, z), self.step, self.least)
-        return self.net(F.pad(image_BCXYZ, (0, r - z, 0, q - y, 0, p - x)))[..., :x, :y, :z]
+        return self.net(continued(image_BCXYZ, fit((x, y, z), self.step, self.least)))[..., :x, :y, :z]
 
 
 def fit(size: Size3, step: Size3, least: Size3) -> Size3:

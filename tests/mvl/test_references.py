@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -39,6 +40,15 @@ def test_logits_have_the_size_of_the_image_in_training_and_in_evaluation(name, s
         with torch.no_grad():
             logits = model.train(state)(image)
         assert logits.shape == (1, 3, *size) and logits.isfinite().all()
+
+
+def test_a_thin_image_is_continued_by_its_edge_as_the_segmenter_continues_it(name):
+    model, image = built(name).eval(), torch.randn(1, 2, 9, 17, 3) + 5  # far from zero, so that zeros would be seen
+    x, y, z = image.shape[2:]
+    beyond = [(0, new - side) for new, side in zip(fit((x, y, z), model.step, model.least), (x, y, z), strict=True)]
+    padded = torch.from_numpy(np.pad(image.numpy(), [(0, 0), (0, 0), *beyond], mode="edge"))
+    with torch.no_grad():
+        torch.testing.assert_close(model(image), model.net(padded)[..., :x, :y, :z])
 
 
 def test_gradient_reaches_every_parameter(name):
