@@ -99,11 +99,11 @@ class SegmenterConfig:
     def fitted(self, shapes: Iterable[Size3]) -> SegmenterConfig:
         """The same with a crop that fits these volumes and has no more voxels.
 
-        No side is longer than the largest volume's: padding teaches nothing. What a short side saves, the others get,
-        for an organ is told from its surroundings. Each side stays a multiple of the patch.
+        No side is longer than the largest volume's, to the nearest multiple of the patch: padding teaches nothing.
+        What a short side saves, the others get, for an organ is told from its surroundings.
         """
         largest = [max(sides) for sides in zip(*shapes, strict=True)]
-        limits = [-(-side // patch) * patch for side, patch in zip(largest, self.patch, strict=True)]
+        limits = [max(1, round(side / patch)) * patch for side, patch in zip(largest, self.patch, strict=True)]
         sides = [min(pair) for pair in zip(self.image, limits, strict=True)]
         free = [axis for axis in range(3) if sides[axis] < limits[axis]]
         growth = (math.prod(self.image) / math.prod(sides)) ** (1 / len(free)) if free else 1.0

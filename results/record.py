@@ -16,7 +16,7 @@ from typing import Any
 SCHEMA = 3
 
 #: Part of every trial's digest: raised when the code changes what a trial with the same settings gives.
-METHOD = 3
+METHOD = 4
 
 #: What stands in the block's place -> what is added to the backbone's name where people read it. `none` is the
 #: baseline: the same segmenter without a block; `reference` another model altogether, which the backbone's field names.

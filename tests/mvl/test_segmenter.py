@@ -193,5 +193,7 @@ def test_a_fitted_crop_is_no_larger_than_asked_and_than_the_volumes(shapes):
 def test_a_short_side_lengthens_the_others():
     config = SegmenterConfig(1, 2, image=(32, 32, 32), patch=(4, 4, 4))
     assert config.fitted([(122, 101, 12)]).image == (52, 52, 12)
+    assert config.fitted([(94, 75, 9)]).image == (64, 64, 8)  # and not 12 with three of padding
+    assert config.fitted([(94, 75, 7)]).image == (64, 64, 8) and config.fitted([(94, 75, 1)]).image == (88, 76, 4)
     assert config.fitted([(48, 48, 48)]).image == (32, 32, 32)
     assert config.fitted([(20, 20, 20)]).image == (20, 20, 20)
