@@ -206,11 +206,10 @@ _DEFAULT: Settings = {
     "block": asdict(BlockSettings()),
 }
 
-#: What two cores train in a minute. So few steps on so few patients are too few for a convolutional stem: it learns the
-#: texture of one scanner by heart.
+#: What two cores train in a minute.
 _CPU: Settings = {
     "train": asdict(TrainSettings()),
-    "model": _MODEL_DEFAULTS | {"width": 64, "heads": 2} | _TODAY | {"stem": "linear"},
+    "model": _MODEL_DEFAULTS | {"width": 64, "heads": 2} | _TODAY,
     "data": asdict(DataSettings(max_voxels=64**3)),
     "block": asdict(BlockSettings()),
 }
