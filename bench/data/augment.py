@@ -24,7 +24,7 @@ _ANGLE, _ZOOM = np.radians(15), (0.8, 1.25)
 #: Where a voxel is this many times as thick as it is wide only its plane is turned.
 _FLAT = 3.0
 
-#: A copy of a box of the last three axes, from its first voxel and its size; zeros where it leaves the array.
+#: A copy of a box of the last three axes, from its first voxel and its size; its edge where it leaves the array.
 Cut = Callable[[Sequence[int], Shape3], np.ndarray]
 
 

@@ -42,14 +42,18 @@ def skips_and_decoder(m: dict, channels: int, classes: int) -> int:
     w, depth, patch = m["width"], m["decoder_depth"], math.prod(m["patch"])
     if m["decoder"] == m["stem"] == "linear":
         return w * classes * patch + classes * patch
-    assert m["decoder"] == "subpixel" and m["stem"] == "conv"
+    assert m["decoder"] == "subpixel"
     levels = int(math.log2(m["patch"][0])) - 1  # patches are cubes of a power of two; the head has the last
     fine = [min(w, 2 * m["decoder_width"] * 2**level) for level in range(levels)]
-    stem = convolutions(8 * channels, fine[0], depth) + sum(convolutions(width, width, depth) for width in fine[1:])
-    falls = sum(8 * a * b + b for a, b in zip(fine, [*fine[1:], w], strict=True))
+    skips, falls = sum(convolutions(8 * channels, width, depth) for width in fine), 0
+    if m["stem"] == "conv":
+        skips = convolutions(8 * channels, fine[0], depth) + sum(
+            convolutions(width, width, depth) for width in fine[1:]
+        )
+        falls = sum(8 * a * b + b for a, b in zip(fine, [*fine[1:], w], strict=True))
     maps = sum(a * b + b for a, b in zip([w, *fine[:0:-1]], fine[::-1], strict=True))
     mixes = sum(convolutions(width, width, depth) for width in fine)
-    return stem + falls + maps + mixes + fine[0] * classes * 8 + classes * 8
+    return skips + falls + maps + mixes + fine[0] * classes * 8 + classes * 8
 
 
 def convolutions(inside: int, outside: int, count: int) -> int:
