@@ -35,8 +35,8 @@ def slabs(
 
     overlap is that of neighbouring windows, as a share of the window; batch is how many windows the predictor gets at
     once. A slab is a view, gone once the next one is asked for. An image smaller than the window is continued by its
-    edge on both sides. Held are K + 2 arrays of the window's first side by Y by Z, on the predictor's device, however long
-    the image is; the background of a slab is what its other classes leave.
+    edge on both sides. Held are K + 2 arrays of the window's first side by Y by Z, on the predictor's device, however
+    long the image is; the background of a slab is what its other classes leave.
     """
     ring = _Ring(image_CXYZ.shape[1:], window, overlap)
     corners = list(itertools.product(ring.xs, ring.ys, ring.zs))
