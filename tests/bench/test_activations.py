@@ -85,7 +85,7 @@ def test_the_slice_is_turned_as_the_preview_turns_it():
     """A flipped and permuted native grid: the strong corner of the map lies over the strong corner of the image."""
     from bench.data.folder import Volume
     from bench.data.grid import Grid, from_ras, to_ras
-    from bench.preview import Preview
+    from bench.preview import Preview, pictured
 
     ras = np.zeros((8, 6, 5), np.float32)
     ras[5:, :2, 3] = 1.0
@@ -93,7 +93,7 @@ def test_the_slice_is_turned_as_the_preview_turns_it():
     native = np.ascontiguousarray(from_ras(ras, affine))
     label = (native > 0).astype(np.uint8)
     preview = Preview()
-    preview.add("a", Volume(native[None], label, affine, (1.0, 1.0, 2.0)), label)
+    preview.add("a", pictured(Volume(native[None], label, affine, (1.0, 1.0, 2.0)), label))
     for box in (((0, 5), (0, 8), (0, 6)), ((2, 5), (0, 6), (0, 3))):
         grid = Grid(native.shape, tuple(map(tuple, affine)), box, ras.shape)
         kept = to_ras(native[grid.inside], affine)

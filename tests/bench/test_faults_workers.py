@@ -40,10 +40,12 @@ def trained(rank: int, workers: int, port: int, stage: int, folder: str, name: s
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
 
+    def build() -> Segmenter:
+        return Segmenter(SegmenterConfig(1, 2, (8, 8, 8), (4, 4, 4), width=16, depth=1, heads=2, dropout=0.3), Block())
+
     engine.join()
     torch.manual_seed(rank)  # dropout differs between ranks, so each must go on with its own state
-    model = Segmenter(SegmenterConfig(1, 2, (8, 8, 8), (4, 4, 4), width=16, depth=1, heads=2, dropout=0.3), Block())
-    started = engine.start(model, SETTINGS, workers, stage)
+    started = engine.start(build(), SETTINGS, workers, stage)
     notices: list[str] = []
     checkpoints = Checkpoints(Path(folder) / name, fake.spec(), {"workers": workers, "zero_stage": stage}, rank)
     keeper = Keeper(checkpoints, Interval(steps=2), lambda: False, notices.append)
@@ -51,8 +53,7 @@ def trained(rank: int, workers: int, port: int, stage: int, folder: str, name: s
         course = train(started, Fatal(kill), SETTINGS, rank, workers, lambda entry, share: None, keeper)
     except Killed:
         return
-    with engine.whole(started.module):
-        state = {key: value.clone() for key, value in started.module.state_dict().items()}
+    state = engine.by_itself(started, build).state_dict()
     kept = {"state": state, "curve": course.curve, "steps": [len(course.taken_up), len(notices)]}
     torch.save(kept, f"{folder}/{name}-{rank}.pt")
     torch.distributed.destroy_process_group()
