@@ -131,7 +131,6 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     """
     import torch
 
-    from bench import activations
     from bench import engine as deepspeed_engine
     from bench.cost import CostMeter, parameters
     from bench.train import train
@@ -161,8 +160,6 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("scored")
     if cases is None:
         return None
-    seen = sorted(held_out, key=lambda case: case.id)[: job.activations]
-    activations.keep(Path(job.run) / "activations" / f"{spec.key}.npz", model, seen, spec.data["overlap"])
     cost = (
         parameters(model)
         | keeper.cost()
