@@ -42,7 +42,7 @@ def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
     assert any(score.nsd is not None for score in record.cases)
     assert record.cost["trainable_parameters"] > 0 and record.cost["frozen_parameters"] == 0
     assert len(record.cost["epoch_seconds"]) == len(record.curve)
-    assert sum(record.cost["epoch_seconds"]) <= record.cost["train_seconds"] + 0.005
+    assert sum(record.cost["epoch_seconds"]) <= record.cost["train_seconds"] + 0.1  # two clocks
     assert record.provenance["data_digest"] == job.spec.data_digest
     assert store.read(study.run) == [record]
     with np.load(study.run / "previews" / f"{job.spec.key}.npz", allow_pickle=False) as preview:

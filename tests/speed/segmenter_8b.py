@@ -100,7 +100,7 @@ def checkpointing_reading(size: Size, row: str, runs: int) -> Reading:
 
 @measurement(
     "segmenter-8b-checkpointing",
-    "checkpointing cuts the peak of a step with that block, the preset's batch and all weights among it, by at least 30 %",
+    "checkpointing cuts the peak of a step with that block by at least 30 %: the preset's batch, all weights included",
     "the same step without checkpointing",
     1 - CUT,
     unit="bytes",
