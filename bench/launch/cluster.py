@@ -7,6 +7,7 @@ import os
 import socket
 from urllib.parse import urlsplit
 
+import psutil
 import ray
 
 from backbones.weights import cache_dir
@@ -36,6 +37,16 @@ def connect(address: str, gpus: float | None = None) -> str:
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise StudyError(f"--address {address}: {_reason(error, address)}") from error
     return f"http://{context.dashboard_url}"
+
+
+def raylets_here() -> list[psutil.Process]:
+    """The raylet of the node that this process has joined; none where it came by `ray://`, or cannot see it."""
+    node = ray._private.worker._global_node
+    if node is None:
+        return []
+    every = psutil.process_iter(["name", "cmdline"])
+    raylets = [one for one in every if one.info["name"] == "raylet"]
+    return [one for one in raylets if any(node.raylet_socket_name in part for part in one.info["cmdline"] or ())]
 
 
 def _knock(address: str) -> None:

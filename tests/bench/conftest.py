@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
+import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from bench import cli
+from tests.bench.cluster_room import FIRST, SECOND, Cluster, free_ports
 
 Door = Callable[..., tuple[int, str, str]]
 
@@ -26,3 +29,25 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         return int(end.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture
+def bare() -> Iterator[Cluster]:
+    """A cluster that nobody has begun yet. Ray's sockets want a short path."""
+    folder = Path("/tmp") / f"bench-cluster-{secrets.token_hex(4)}"
+    folder.mkdir()
+    cluster = Cluster(folder, *free_ports(3), started=[])
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(bare: Cluster) -> Cluster:
+    bare.begin("head", FIRST, "--node-name", "first")
+    bare.wait_for(1)
+    bare.begin("node", SECOND, FIRST, "--node-name", "second")
+    bare.wait_for(2)
+    return bare
