@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
 
@@ -27,7 +27,9 @@ class Kept:
     terminated: str
 
 
-def begin(study: StudySpec, jobs: Sequence[TrialJob], stop: Stop, console: Console, shared: bool = True) -> Dashboard:
+def begin(
+    study: StudySpec, jobs: Sequence[TrialJob], kept: Kept, stop: Stop, console: Console, shared: bool = True
+) -> Dashboard:
     """Start Ray here, or join the study's cluster and look at its nodes; StudyError tells what they lack.
 
     shared: every node has to see the run folder.
@@ -39,6 +41,7 @@ def begin(study: StudySpec, jobs: Sequence[TrialJob], stop: Stop, console: Conso
     console.print(ray.words(console.is_terminal), highlight=False, markup=False)
     stop.listen()
     if study.address:
+        launch.on_lost_head(lambda: _leave("the head of the cluster is gone", kept, console))
         for line in launch.look_at_nodes(jobs, shared):
             console.print(line, highlight=False, markup=False)
     return ray
@@ -47,8 +50,7 @@ def begin(study: StudySpec, jobs: Sequence[TrialJob], stop: Stop, console: Conso
 def exit_code(work: Callable[[], None], kept: Kept, stop: Stop, console: Console) -> int:
     """Do work that `begin`s Ray, and end it; 0, or the exit code of what ended the work early.
 
-    Where Ray itself died, the command begins again. If it may not, as on a cluster, the code is 0: what was not run is
-    told anyway.
+    Where Ray itself died, the command begins again. If it may not, as on a cluster, this process ends with exit code 1.
     """
     from bench import launch
 
@@ -64,8 +66,15 @@ def exit_code(work: Callable[[], None], kept: Kept, stop: Stop, console: Console
         if launch.may_begin_anew():
             console.print(f"{error}; the command begins again, and {kept.terminated}")
             launch.begin_anew()
-        console.print(f"{error}; {kept.terminated}, and once Ray can be had again {_GOES_ON}")
+        _leave(str(error), kept, console)
     finally:
         stop.trials(False)
         launch.stop()
     return 0
+
+
+def _leave(reason: str, kept: Kept, console: Console) -> NoReturn:
+    from bench import launch
+
+    console.print(f"{reason}; {kept.terminated}, and once Ray can be had again {_GOES_ON}")
+    launch.leave(1)

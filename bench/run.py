@@ -78,7 +78,7 @@ def _count(jobs: Iterable[TrialJob], digests: set[str]) -> int:
 def _run_on_ray(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> None:
     from bench import launch
 
-    ray = on_ray.begin(study, todo, stop, console)
+    ray = on_ray.begin(study, todo, _KEPT, stop, console)
     told = titles(job.spec for job in todo)
     names = {job.spec.key: told[job.spec.digest] for job in todo}
     progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))

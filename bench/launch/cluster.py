@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from urllib.parse import urlsplit
 
 import psutil
@@ -14,6 +15,7 @@ from backbones.weights import cache_dir
 from bench.running import StudyError
 
 _SECONDS_TO_ANSWER = 5.0
+_SECONDS_TO_COME_BACK = 20.0
 #: What a worker must know before its process starts. Of a Ray of our own they inherit it.
 _HANDED_ON = ("MALLOC_ARENA_MAX", "HF_HUB_OFFLINE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 
@@ -49,18 +51,36 @@ def raylets_here() -> list[psutil.Process]:
     return [one for one in raylets if any(node.raylet_socket_name in part for part in one.info["cmdline"] or ())]
 
 
+class Head:
+    """The process that manages a cluster. Without it Ray waits for a minute, and then ends ours without a word."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self._heard = address, time.monotonic()
+
+    def lives(self) -> bool:
+        """False once it has not answered for some time: a cluster may bring it up again."""
+        if not _silent(self.address):
+            self._heard = time.monotonic()
+        return time.monotonic() - self._heard < _SECONDS_TO_COME_BACK
+
+
 def _knock(address: str) -> None:
     """Ray itself tries for a minute before it says that nobody answers."""
-    place = urlsplit(address if "//" in address else f"//{address}")
-    if address == "auto" or not place.hostname:
-        return
-    try:
-        socket.create_connection((place.hostname, place.port or 0), _SECONDS_TO_ANSWER).close()
-    except OSError as error:
+    if address != "auto" and (error := _silent(address)):
         raise StudyError(
             f"--address {address}: nobody answers there ({error.strerror or error}); `ray start --head` prints the "
             "address to give, and ray:// goes to port 10001 of the head unless it was told another"
         ) from error
+
+
+def _silent(address: str) -> OSError | None:
+    """Why nobody answers at an address; None if somebody does."""
+    place = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        socket.create_connection((place.hostname, place.port or 0), _SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        return error
+    return None
 
 
 def _reason(error: Exception, address: str) -> str:

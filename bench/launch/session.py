@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,8 +17,9 @@ from ray._private import ray_constants
 
 from backbones.weights import cache_dir
 from bench import machine
+from bench.alive import Heart
 from bench.launch import token
-from bench.launch.cluster import connect, raylets_here
+from bench.launch.cluster import Head, connect, raylets_here
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
 
@@ -27,6 +28,9 @@ _RESTARTS, _MOST_RESTARTS = "BENCH_RESTARTS", 10
 #: The raylet without which nothing runs here: the one that start() began, or that of a cluster's node.
 _began: list[psutil.Process] = []
 _joined: list[psutil.Process] = []
+#: What asks for the head of the cluster that was joined.
+_asking = contextlib.ExitStack()
+_SECONDS_BETWEEN_LOOKS = 3.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,16 @@ def is_up() -> bool:
         return False
 
 
+def on_lost_head(act: Callable[[], None]) -> None:
+    """Call act, from a thread of its own, once the head of a cluster that this process is a node of is gone.
+
+    The main thread may then stand in a call of Ray's that never returns.
+    """
+    if _joined:
+        head = Head(ray.get_runtime_context().gcs_address)
+        _asking.enter_context(Heart(lambda: None if head.lives() else act(), _SECONDS_BETWEEN_LOOKS))
+
+
 def may_begin_anew() -> bool:
     """Whether the command may run itself again: Ray was begun by it, and it has not done so too often."""
     return bool(_began) and int(os.environ.get(_RESTARTS, 0)) < _MOST_RESTARTS
@@ -106,10 +120,18 @@ def begin_anew() -> NoReturn:
     os.execve(sys.executable, sys.orig_argv, os.environ | {_RESTARTS: str(done + 1)})
 
 
+def leave(code: int) -> NoReturn:
+    """End this process at once. Ray's own end would wait for what is gone, and then end it without a word of ours."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def stop() -> None:
     """End every process that start() began; a cluster that was joined is left standing."""
     _began.clear()
     _joined.clear()
+    _asking.close()
     ray.shutdown()
 
 

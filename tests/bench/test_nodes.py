@@ -94,6 +94,11 @@ def test_a_full_disk_is_told(needs, monkeypatch):
     assert needs.cache in problem and "12 MB free" in problem
 
 
+def test_a_search_asks_for_no_run_folder(jobs):
+    alone = nodes.needs_of(jobs, None)
+    assert alone.files and nodes.look(alone).problems == ()
+
+
 def test_a_node_that_only_manages_needs_no_data(needs, tmp_path):
     shutil.rmtree(tmp_path / "data")
     assert nodes.look(replace(needs, data="", files={}, blocks={})).problems == ()

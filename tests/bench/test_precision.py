@@ -40,7 +40,7 @@ def test_lower_precision_learns_as_fp32_does(precision):
 def test_a_loss_scale_that_overflows_costs_a_step_and_is_halved():
     one = started("fp16")
     scaler = one.torch_autocast_z0_gradscaler
-    scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**50})
+    scaler.load_state_dict(scaler.state_dict() | {"scale": 2.0**24})
     found = losses(one)
-    assert 1 < scaler.get_scale() < 2.0**50
+    assert 1 < scaler.get_scale() < 2.0**24
     assert found[-1] < found[0] and all(p.isfinite().all() for p in one.module.parameters())
