@@ -84,7 +84,8 @@ def _silent(address: str) -> OSError | None:
 
 
 def _reason(error: Exception, address: str) -> str:
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") else lines[0]  # a traceback's cause is its end
     known = "token" in text.lower() or "authenticat" in text.lower()
     if known or (isinstance(error, ConnectionError) and address != "auto"):  # somebody answered when we knocked
         return (
