@@ -86,6 +86,11 @@ def _silent(address: str) -> OSError | None:
 def _reason(error: Exception, address: str) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") else lines[0]  # a traceback's cause is its end
+    if "client server failed" in text:
+        return (
+            f"{text} The head had no time for it, or no free port; try again, or start the head with "
+            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=120 (it waits 30 s), or give HOST:PORT on a node of the cluster"
+        )
     known = "token" in text.lower() or "authenticat" in text.lower()
     if known or (isinstance(error, ConnectionError) and address != "auto"):  # somebody answered when we knocked
         return (
