@@ -88,8 +88,8 @@ def _reason(error: Exception, address: str) -> str:
     text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") else lines[0]  # a traceback's cause is its end
     if "client server failed" in text:
         return (
-            f"{text} The head had no time for it, or no free port; try again, or start the head with "
-            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S=120 (it waits 30 s), or give HOST:PORT on a node of the cluster"
+            f"{text} That log is on the head; where it was only too busy, the same command may do. On a node of the "
+            "cluster HOST:PORT needs no such server"
         )
     known = "token" in text.lower() or "authenticat" in text.lower()
     if known or (isinstance(error, ConnectionError) and address != "auto"):  # somebody answered when we knocked

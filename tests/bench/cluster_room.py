@@ -49,7 +49,6 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_CLIENT_SERVER_CHECK_CHANNEL_TIMEOUT_S": "150",  # for ray://, on a machine that is busy
             "BENCH_CACHE": str(self.folder / "cache"),
             "PYTHONPATH": str(REPOSITORY),
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
