@@ -135,7 +135,7 @@ def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, An
         "zero_optimization": {"stage": zero_stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        # With fp16 it scales the loss by itself; that has never run on a GPU.
+        # With fp16 it scales the loss by itself; that has run on a CPU, never on a GPU.
         "torch_autocast": {"enabled": train.precision in AUTOCAST, "dtype": AUTOCAST.get(train.precision, "bfloat16")},
         "steps_per_print": 10**9,
     }

@@ -14,7 +14,7 @@ from mvl.config import SegmenterConfig
 
 Settings = dict[str, dict[str, Any]]
 
-#: What training computes in under autocast -> torch's name of it; fp16 is scaled against underflow, and needs a GPU.
+#: What training computes in under autocast -> torch's name of it; fp16 is scaled against underflow.
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 #: Settings of training, what is good of a value, and what is said of one that is not.

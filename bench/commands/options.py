@@ -161,7 +161,7 @@ STUDY_OPTIONS = [
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
-        help="Short for --set train.precision=…; fp16 needs a GPU.",
+        help="Short for --set train.precision=…; fp16 scales the loss.",
     ),
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
     click.option(

@@ -14,6 +14,9 @@ from bench.trial import TrialJob, record_failure
 from results import store
 from results.record import Status
 
+#: By which words Ray tells that a process is gone, in lower case.
+_GONE = ("actor died", "actor is dead", "worker died", "node died", "actor is temporarily unavailable")
+
 
 class OnProgress(Protocol):
     """Called with a trial's key and the share of it that is done; 1.0 once it has ended, failed or not."""
@@ -52,8 +55,7 @@ class Watch(tune.Callback):
         """
         if self.unwritable:
             raise self.unwritable
-        if not is_up():
-            raise RayGone("Ray's raylet died")
+        look_at_ray()
         if not (self.stop and self.stop.asked):
             return
         running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}
@@ -96,12 +98,25 @@ def _failed(job: TrialJob) -> bool:
         return True
 
 
+def look_at_ray() -> None:
+    """RayGone where Ray itself died."""
+    if not is_up():
+        raise RayGone("Ray's raylet died")
+
+
 def _record_path(job: TrialJob) -> Path:
     return store.key_path(Path(job.run) / "trials", job.spec.key, ".json")
 
 
 def error_of(trial: Any) -> str:
-    """What Ray wrote of a failure, in its own words."""
-    if not trial.error_file:
-        return "Ray gives no reason"
-    return Path(trial.error_file).read_text().strip()
+    """Why a trial or its process failed: Ray's account of it, and below it ours where the process is gone.
+
+    People are shown the last line.
+    """
+    told = Path(trial.error_file).read_text().strip() if trial.error_file else "Ray gives no reason"
+    text = told.lower()
+    if "low on memory" in text:
+        return f"{told}\nits process was killed: its machine was low on memory"
+    if any(words in text for words in _GONE):
+        return f"{told}\nits process died: it was killed, or its machine is gone"
+    return told

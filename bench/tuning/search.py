@@ -76,6 +76,17 @@ class Search:
         jobs = [job for job in plan.expand(inner, self.ground) if job.spec.control == self.control]
         return next(job for job in jobs if values.get("layer", job.spec.layer) == job.spec.layer)
 
+    @property
+    def jobs(self) -> list[TrialJob]:
+        """A trial of each layer: together they need what any sample needs."""
+        layers = _dimension(self.space, "layer")
+        return [self.job(self.example | {"layer": layer}) for layer in layers.values] if layers else [self.first]
+
+    @property
+    def first(self) -> TrialJob:
+        """The trial of one choice of values."""
+        return self.job(self.example)
+
     def sides(self) -> tuple[list[Case], list[Case]]:
         """The inner training and the inner validation cases."""
         by_id = {case.id: case for case in self.ground.folders[self.task].cases}
@@ -108,7 +119,7 @@ class Search:
             "search": [dimension.text for dimension in self.space],
             "rungs": list(self.shares),
             "inner": asdict(self.split) | {"seed": SEED},
-            "training_data": self.job(self.example).spec.data_digest,
+            "training_data": self.first.spec.data_digest,
             "version": METHOD,
         } | fixed
 

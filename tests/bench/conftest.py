@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.bench import door
+from tests.bench.cluster_room import FIRST, SECOND, Cluster, free_ports
 
 if TYPE_CHECKING:
     from bench.trial import TrialJob
@@ -27,6 +30,28 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Door:
         return done.returncode, done.stdout, done.stderr
 
     return call
+
+
+@pytest.fixture
+def bare() -> Iterator[Cluster]:
+    """A cluster that nobody has begun yet. Ray's sockets want a short path."""
+    folder = Path("/tmp") / f"bench-cluster-{secrets.token_hex(4)}"
+    folder.mkdir()
+    cluster = Cluster(folder, *free_ports(3), started=[])
+    try:
+        yield cluster
+    finally:
+        cluster.end()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(bare: Cluster) -> Cluster:
+    bare.begin("head", FIRST, "--node-name", "first")
+    bare.wait_for(1)
+    bare.begin("node", SECOND, FIRST, "--node-name", "second")
+    bare.wait_for(2)
+    return bare
 
 
 @pytest.fixture

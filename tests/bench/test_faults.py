@@ -28,6 +28,7 @@ from tests.bench.trial_room import jobs_of
 STEPS = 7
 ARMS = {
     "cosine": {"train": {"schedule": "cosine"}},
+    "fp16": {"train": {"precision": "fp16"}},
     "plateau": {"train": {"schedule": "plateau", "patience": 0, "epochs": 6, "optimizer": "adam"}},
 }
 
