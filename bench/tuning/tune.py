@@ -13,7 +13,7 @@ from rich.table import Table
 
 from bench import plan
 from bench.errors import INTERRUPTED
-from bench.holder import held
+from bench.holder import check_place, held
 from bench.progress import TrialProgress, to_stderr
 from bench.study import StudyError, StudySpec
 from bench.tuning import samples as store
@@ -46,9 +46,9 @@ def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner
     search = make_search(study, wish, console.log if console.is_terminal else to_stderr)
     run = Path(study.out or f"runs/tune-{search.task}-{search.arm}-fold{search.study.folds[0]}")
     target = to or run / "tuned.toml"
-    if run.exists() and (not run.is_dir() or (run / plan.FILE).exists()):
-        raise StudyError(f"--out {run}: is a file or the run folder of a study; give another folder")
-    run.mkdir(parents=True, exist_ok=True)
+    check_place(run)
+    if (run / plan.FILE).exists():
+        raise StudyError(f"--out {run}: is the run folder of a study; give another folder")
     with held(run, "search"):
         store.bind(run, search.identity(wish.method))
         finished = _run_missing(search, wish, run, console, runner or _on_ray(study, console))
