@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.data.folder import read_case
+from bench.errors import PredictionError
 from results.record import CaseScore
 
 if TYPE_CHECKING:
@@ -36,20 +37,28 @@ def score(
     """Scores of every held-out case on its native grid, in their order; pictures are kept for the report.
 
     Each worker takes its share, and calls the model by itself; rank 0 returns the scores of all, the others None.
+    PredictionError where a prediction is no number: on rank 0, whoever found it, and on whoever did.
     """
     from bench import engine
     from mvl.observe import can_observe
 
     seen = sorted(case.id for case in held_out)[: job.activations if can_observe(model) else 0]
-    mine, found = dealt([math.prod(case.shape) for case in held_out], workers)[rank], {}
-    for done, number in enumerate(mine, start=1):
-        case = held_out[number]
-        found[case.id] = _score_one(job, model, case, case.id in seen)
-        report({"scored": done}, TRAINING_SHARE + (1 - TRAINING_SHARE) * done / len(mine))
-    every = engine.gathered(found)
+    mine = dealt([math.prod(case.shape) for case in held_out], workers)[rank]
+    found: dict[str, Scored] = {}
+    wrong: PredictionError | None = None
+    try:
+        for done, number in enumerate(mine, start=1):
+            case = held_out[number]
+            found[case.id] = _score_one(job, model, case, case.id in seen)
+            report({"scored": done}, TRAINING_SHARE + (1 - TRAINING_SHARE) * done / len(mine))
+    except PredictionError as error:
+        wrong = error
+    every = engine.gathered((found, wrong))
+    if problem := wrong or next((other for _, other in every or [] if other), None):
+        raise problem
     if every is None:
         return None
-    of_case = {case: scored for share in every for case, scored in share.items()}
+    of_case = {case: scored for share, _ in every for case, scored in share.items()}
     _keep_pictures(job, [case.id for case in held_out], seen, of_case)
     return [one for case in held_out for one in of_case[case.id].scores]
 

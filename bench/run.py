@@ -48,6 +48,7 @@ def _run_missing(
 ) -> int:
     past = estimate.Past.of_run(run)
     done, wild = past.done, set() if study.retry_diverged else past.diverged
+    leftovers.sweep_drafts(run)
     leftovers.sweep(run, done)
     over = done | wild
     todo = [job for job in jobs if job.spec.digest not in over]

@@ -47,10 +47,6 @@ class Running:
             raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
         if self.zero_stage not in (0, 1, 2, 3):
             raise StudyError(f"--zero-stage: {self.zero_stage} is not one of 0, 1, 2, 3")
-        if self.zero_stage == 3 and self.workers_per_trial > 1:
-            raise StudyError(
-                "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
-            )
         self._check_counts()
         self._check_gpus()
         try:

@@ -91,18 +91,19 @@ def attempt(job: TrialJob, report: Report) -> TrialResult:
 def attempt_together(job: TrialJob, report: Report) -> TrialResult | None:
     """As attempt, as one of several workers. An error is raised: it may come of another's end, and all try again.
 
-    But a loss that is no number is every worker's, and recorded by the first.
+    But what is no number is told to every worker, and recorded by the first.
     """
     from bench.engine import join
-    from bench.train import Diverged
 
     started = provenance.now()
     try:
         return run_trial(job, report)
-    except Diverged as error:
+    except Exception as error:
+        if (status := _status_of(error)) is not Status.DIVERGED:
+            raise
         if join()[0] > 0:
             return None
-        return record_failure(job, "".join(traceback.format_exception(error)), started, Status.DIVERGED)
+        return record_failure(job, "".join(traceback.format_exception(error)), started, status)
 
 
 def record_failure(job: TrialJob, error: str, started: str = "", status: Status = Status.FAILED) -> TrialResult:
@@ -119,9 +120,11 @@ def record_failure(job: TrialJob, error: str, started: str = "", status: Status 
 
 
 def _status_of(error: Exception) -> Status:
+    """A last step can leave weights that only show in the prediction: that is no less diverged."""
+    from bench.errors import PredictionError
     from bench.train import Diverged
 
-    return Status.DIVERGED if isinstance(error, Diverged) else Status.FAILED
+    return Status.DIVERGED if isinstance(error, (Diverged, PredictionError)) else Status.FAILED
 
 
 def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
@@ -219,7 +222,9 @@ def _keeper(job: TrialJob, engine: Any, batch: int, rank: int, say: Callable[[st
     from bench.keeper import Keeper
 
     setup = {"workers": job.workers, "zero_stage": job.zero_stage, "device": engine.device.type}
-    checkpoints = Checkpoints(Path(job.run), job.spec, setup | provenance.versions(), rank)
+    checkpoints = Checkpoints(
+        Path(job.run), job.spec, setup | provenance.versions() | {"code": provenance.code()}, rank
+    )
     every = Interval.of(job.checkpoint_every, job.info.training_cases, batch)
     return Keeper(checkpoints, every, stopping.asked(Path(job.run)), say)
 

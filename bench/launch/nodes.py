@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shutil
@@ -27,7 +26,6 @@ from bench.trial import TrialJob
 _SECONDS_TO_ANSWER = 180.0
 #: With less room than this in its cache, a node would soon fail to prepare cases.
 _LEAST_ROOM = 1_000_000_000
-_PACKAGES = ("bench", "backbones", "mvl", "results", "reports")
 
 
 @dataclass(frozen=True)
@@ -109,16 +107,7 @@ def needs_of(jobs: Sequence[TrialJob], mark: Path) -> Needs:
 def versions() -> dict[str, str]:
     """Of everything that must be the same on all nodes: packages, Python, and this code."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return provenance.versions() | {"Python": python, "this code": _code()}
-
-
-def _code() -> str:
-    """A digest of the suite's own files, wherever they lie."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return provenance.versions() | {"Python": python, "this code": provenance.code()}
 
 
 def look(needs: Needs) -> Seen:

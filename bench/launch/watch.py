@@ -9,7 +9,7 @@ from ray import tune
 
 from bench import live
 from bench.launch.session import is_up
-from bench.stopping import Stop, Terminated
+from bench.stopping import Stop, Terminated, asked
 from bench.trial import TrialJob, record_failure
 from results import store
 from results.record import Status
@@ -62,7 +62,11 @@ class Watch(tune.Callback):
             raise Terminated
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._ended(trial.config["key"])
+        key = trial.config["key"]
+        job = self.jobs[key]
+        if not _record_path(job).exists() and not asked(Path(job.run))():
+            self._record_failure(job, "its workers failed, and could not write why; the log of Ray may tell")
+        self._ended(key)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
@@ -71,12 +75,15 @@ class Watch(tune.Callback):
             self.unborn.append(job)
             return
         if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
-            try:
-                record_failure(job, error_of(trial))
-            except OSError as error:  # a full disk: the trials to come would fare no better
-                self.unwritable = error
+            self._record_failure(job, error_of(trial))
         live.forget(Path(job.run), key)
         self._ended(key)
+
+    def _record_failure(self, job: TrialJob, error: str) -> None:
+        try:
+            record_failure(job, error)
+        except OSError as problem:  # a full disk: the trials to come would fare no better
+            self.unwritable = problem
 
     def _ended(self, key: str) -> None:
         self.on_progress(key, 1.0, _failed(self.jobs[key]))
@@ -84,9 +91,13 @@ class Watch(tune.Callback):
 
 def _failed(job: TrialJob) -> bool:
     try:
-        return store.read_file(Path(job.run) / "trials" / f"{job.spec.key}.json").status is not Status.COMPLETE
+        return store.read_file(_record_path(job)).status is not Status.COMPLETE
     except (OSError, store.RecordError):
         return True
+
+
+def _record_path(job: TrialJob) -> Path:
+    return store.key_path(Path(job.run) / "trials", job.spec.key, ".json")
 
 
 def error_of(trial: Any) -> str:

@@ -1,14 +1,19 @@
-"""The door that users come in by, within a test's own process."""
+"""The door that users come in by, within a test's own process, and what is trained once for several files."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bench import cli
+
+if TYPE_CHECKING:
+    from bench.trial import TrialJob
+    from results.record import TrialResult
 
 Door = Callable[..., tuple[int, str, str]]
 
@@ -26,3 +31,24 @@ def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], t
         return int(end.value.code or 0), out, err
 
     return call
+
+
+@pytest.fixture
+def tune(bench: Door, monkeypatch: pytest.MonkeyPatch) -> Door:
+    """`bench tune …` of a small model, the baseline unless told otherwise, its samples one by one in this process."""
+    from tests.bench.tune_room import SMALL_FLAGS, TASK, one_by_one
+
+    monkeypatch.setattr("bench.tuning.tune._on_ray", lambda *_: one_by_one)
+
+    def call(*arguments: object, backbone: object = "none") -> tuple[int, str, str]:
+        return bench("tune", "--backbones", backbone, "--tasks", TASK, *SMALL_FLAGS, *arguments)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrialJob, TrialResult]:
+    """The run folder, the job and the record of `predict_room.one_trained`. Tests that change it take a copy."""
+    from tests.bench.predict_room import one_trained
+
+    return one_trained(tmp_path_factory.mktemp("predict"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,28 @@ def test_ranks_that_were_killed_go_on_as_if_they_had_not_been(tmp_path, workers,
         assert cut["curve"] == calm["curve"]
         for key, value in calm["state"].items():
             assert torch.equal(cut["state"][key], value), key
+
+
+def with_a_full_disk(rank: int, workers: int, port: int, folder: str, what: str, there: int) -> None:
+    def write(*arguments: object) -> int:
+        if rank == there:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments)
+
+    from bench import checkpoints
+
+    real = getattr(checkpoints, what)
+    setattr(checkpoints, what, write)
+    trained(rank, workers, port, 0, folder, "full", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "there"), [("_write", 0), ("_write", 1), ("sync_folder", 0)])
+def test_where_one_rank_cannot_write_no_rank_keeps_and_both_train_on(tmp_path, what, there):
+    torch.multiprocessing.spawn(with_a_full_disk, (2, free_port(), str(tmp_path), what, there), nprocs=2)
+    ends = [torch.load(tmp_path / f"full-{rank}.pt", weights_only=True) for rank in range(2)]
+    assert ends[0]["steps"] == ends[1]["steps"] and ends[0]["steps"][1] >= 1
+    assert not list((tmp_path / "full").rglob("step-*")) + list((tmp_path / "full").rglob("*.draft"))
 
 
 @pytest.mark.slow

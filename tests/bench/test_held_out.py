@@ -15,7 +15,7 @@ from bench.held_out import dealt
 from bench.study import StudySpec
 from bench.trial import TrialJob, attempt, attempt_together
 from results import store
-from results.record import TrialResult
+from results.record import Status, TrialResult
 from tests.bench.test_engine import free_port
 from tests.bench.test_trial import SMALL
 
@@ -56,6 +56,19 @@ def test_workers_that_share_the_cases_leave_the_record_of_one(make_task, tmp_pat
     for name in (name for name in pictures[0] if not name.startswith(("prediction", "labels"))):
         assert (pictures[0][name] == pictures[1][name]).all(), name
     assert (tmp_path / "together" / shared.provenance["model"]["file"]).is_file()
+
+
+@pytest.mark.slow
+def test_a_prediction_that_is_no_number_is_every_workers_and_recorded_once(make_task, tmp_path):
+    """The last step leaves weights that no loss has shown: only whose case it is notices."""
+    make_task(tmp_path / "data", cases=11)
+    settings = SMALL | {"train": SMALL["train"] | {"steps": 1, "epochs": 1, "lr": 1e38, "warmup": 0.0}}
+    job = replace(
+        one_job(StudySpec(settings=settings, data=str(tmp_path / "data"), out=str(tmp_path / "run"))), workers=2
+    )
+    torch.multiprocessing.spawn(in_a_group, (2, free_port(), job), nprocs=2)
+    (record,) = store.read(tmp_path / "run")
+    assert record.status is Status.DIVERGED and "is not a number" in record.error
 
 
 def one_job(study: StudySpec) -> TrialJob:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from bench import plan
 from bench.study import StudySpec, bind
 from bench.trial import attempt
+from reports import album
 from reports.build import write_report
 from results.record import Status
 from tests.bench.test_trial import SMALL, jobs_of
@@ -81,6 +82,9 @@ def test_a_plan_of_hostile_data_stays_in_its_folder(ground, labels, words):
 
 
 def test_a_trial_and_a_report_of_hostile_data_stay_in_their_folder(tmp_path, make_task, monkeypatch):
+    """Every figure is drawn once, as SVG; its PDF and PNG are asked for where they lie, and hold nothing."""
+    for kind in ("pdf", "png"):
+        monkeypatch.setitem(album._FORMATS, kind, lambda figure, to: to.write(b"not drawn"))
     root = tmp_path / "a" / "b" / "c"
     folder = make_task(root / "data", name="-Task .. $(touch out) é", labels=("../../out", "/tmp/../out"))
     rewrite(folder, patients={"tiny_0": "../../p", "tiny_1": "/p"}, name="../../../out", modality={"0": "../CT"})
@@ -92,6 +96,8 @@ def test_a_trial_and_a_report_of_hostile_data_stay_in_their_folder(tmp_path, mak
     write_report(Path("run"), expected=[job.spec])
     new = {path for path, time in files(tmp_path).items() if before.get(path) != time}
     assert new and all(path.startswith(str(root / "run")) for path in new - {str(root)})
+    figures = (root / "run" / "report" / "figures").glob("*touch out*")
+    assert {path.suffix for path in figures} == {".svg", ".pdf", ".png"}
 
 
 @given(values=st.fixed_dictionaries({}, optional={

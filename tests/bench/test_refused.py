@@ -30,6 +30,7 @@ def test_floats_are_finite(bench, setting, value):
         (["--mapper-lora", "-1"], "--mapper-lora: -1 is not a whole number from 0"),
         (["--set", "model.image=8,8,x"], "--set model.image: '8,8,x' is not a list of whole numbers such as 32,32,32"),
         (["--set", "data.overlap=1"], "--set data.overlap: 1.0 is outside [0, 1)"),
+        (["--set", "model.mlp_ratio=1e308"], "--set model.mlp_ratio: 1e+308 leaves the MLP no number of hidden units"),
         (["--set", "train.step=1"], "--set train.step: unknown setting; known: augment, batch,"),
         (["--set", "train.steps=1", "--steps", "0"], "--steps: 0 is not"),
         (["--checkpoint-every", "5x"], "--checkpoint-every: '5x' is not an interval such as 30s, 5m, `500 steps` or"),

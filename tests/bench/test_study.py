@@ -64,7 +64,6 @@ def test_a_bad_file_is_named(tmp_path, text, words):
         ({"backbones": ()}, "--backbones"),
         ({"preset": "gpu"}, "--preset: unknown preset 'gpu'; known: cpu, default"),
         ({"zero_stage": 4}, "--zero-stage"),
-        ({"zero_stage": 3, "workers_per_trial": 2}, "--zero-stage: 3"),
         ({"seeds": (0, 0)}, "none twice"),
         ({"max_concurrent": -1}, "--max-concurrent"),
         ({"settings": {"train": {"weight_decay": -1}}}, "train.weight_decay"),

@@ -177,6 +177,13 @@ def test_a_loss_that_is_no_number_is_recorded_with_its_step(study):
     assert record.status is Status.DIVERGED and "Diverged: the loss is" in record.error
 
 
+def test_a_last_step_that_leaves_no_numbers_is_diverged_too(study):
+    settings = SMALL | {"train": SMALL["train"] | {"steps": 1, "epochs": 1, "lr": 1e38, "warmup": 0.0}}
+    (job,) = jobs_of(replace(study, settings=settings))
+    record = attempt(job, lambda entry, share: None)
+    assert record.status is Status.DIVERGED and "is not a number" in record.error
+
+
 def test_real_images_with_a_random_block_say_random(tiny_msd, tmp_path):
     study = StudySpec(backbones=("gpt2",), data=str(tiny_msd), weights={"gpt2": "random"}, out=str(tmp_path / "run"))
     assert [(job.spec.backbone, job.spec.control, job.spec.weights.kind) for job in jobs_of(study)] == [

@@ -104,3 +104,15 @@ def test_json_that_is_none(tmp_path: Path, make_task: Callable[..., Path]) -> No
     (make_task(tmp_path, cases=2) / "dataset.json").write_text('{"name": ')
     with pytest.raises(DataError, match="cannot be read as JSON"):
         open_task(tmp_path, "Task99_Tiny")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_names_in_dataset_json_that_are_no_paths_are_told(
+    tmp_path: Path, make_task: Callable[..., Path], name: str
+) -> None:
+    folder = make_task(tmp_path, cases=2)
+    body = json.loads((folder / "dataset.json").read_text())
+    body["training"][1]["image"] = f"./imagesTr/{name}.nii.gz"
+    edit(folder, training=body["training"])
+    with pytest.raises(DataError, match=r"dataset.json: .*image .*imagesTr/.*(can be no path|File name too long)"):
+        open_task(tmp_path, folder.name)
