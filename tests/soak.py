@@ -24,6 +24,7 @@ import psutil
 
 from results import store
 from results.record import Status
+from tests.bench.door import flags_of
 from tests.bench.fault_room import lasting, left_behind, models
 from tests.conftest import write_task
 
@@ -49,7 +50,7 @@ class Soak:
     def command(self, run: str) -> list[str]:
         seeds = ",".join(map(str, range(self.trials)))
         sizes = ["model.image=16,16,16", "model.width=16", "model.depth=1", "model.dropout=0.1", "train.epochs=4"]
-        settings = [part for size in sizes for part in ("--set", size)]
+        settings = flags_of(*sizes)
         return [
             *(sys.executable, "-m", "bench", "run", "--backbones", "none", "--seeds", seeds, "--out", run),
             *("--data", "data", "--steps", str(self.steps), "--checkpoint-every", "5 steps", *settings),

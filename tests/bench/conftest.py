@@ -1,15 +1,14 @@
-"""The door that users come in by, within a test's own process, and what is trained once for several files."""
+"""The doors that users come in by, and a run that is trained once for several files."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import cli
+from tests.bench import door
 
 if TYPE_CHECKING:
     from bench.trial import TrialJob
@@ -19,16 +18,13 @@ Door = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Door:
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Door:
     """`python -m bench …` within this process and in tmp_path: exit code, stdout, stderr."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(end.value.code or 0), out, err
+        done = door.bench(*map(str, arguments))
+        return done.returncode, done.stdout, done.stderr
 
     return call
 

@@ -7,24 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import plan, preflight
+from bench import plan
 from bench.data.cases import Case
 from bench.data.folder import open_task
 from bench.study import StudySpec, bind
 from bench.trial import TrialJob, attempt
 from results.record import Status, TrialResult
+from tests.bench import trial_room
 from tests.conftest import write_task
 
-SMALL = {
-    "train": {"steps": 6, "epochs": 2},
-    "model": {"image": (16, 16, 16), "width": 16, "depth": 2, "heads": 2},
-}
+SMALL = trial_room.SMALL | {"train": {"steps": 6, "epochs": 2}}
 
 
 def trained(study: StudySpec, *controls: str) -> list[tuple[TrialJob, TrialResult]]:
     """The study's trials and their records, or those of some controls alone."""
-    jobs = plan.expand(study, preflight.check(study, lambda text: None))
-    jobs = [job for job in jobs if not controls or job.spec.control in controls]
+    jobs = [job for job in trial_room.jobs_of(study) if not controls or job.spec.control in controls]
     study.run.mkdir(parents=True, exist_ok=True)
     plan.remember(study.run, [job.spec for job in jobs])
     bind(study, study.run)

@@ -13,7 +13,7 @@ from bench.evaluate import Inference, predict
 from bench.study import StudySpec
 from bench.trial import attempt
 from mvl.observe import observed
-from tests.bench.test_trial import SMALL, held_out, jobs_of
+from tests.bench.trial_room import SMALL, held_out, jobs_of
 from tests.mvl.test_segmenter import Block, tiny
 
 

@@ -14,7 +14,7 @@ from mvl.config import SegmenterConfig
 from mvl.matched import trainable_parameters
 from results.record import Status
 from tests.backbones import tiny
-from tests.bench.test_trial import SMALL, jobs_of
+from tests.bench.trial_room import SMALL, jobs_of
 
 
 @pytest.fixture

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
-from bench.cli import cli, main
+from bench.cli import cli
 from tests.backbones import tiny
+from tests.bench.door import bench
+from tests.data.nifti_files import rewrite
 
 HEAVY = ("torch", "transformers", "ray", "deepspeed", "monai", "pandas", "matplotlib")
-
-
-def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m bench …` in this process: its imports are paid once. What it prints, and its exit code."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        for name, value in ({"HF_HUB_OFFLINE": "0"} | environment).items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "argv", ["bench", *arguments])
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def test_a_command_in_a_process_of_its_own():
@@ -81,12 +66,6 @@ def first(root: Path, folder: str) -> Path:
     return sorted((root / "Task99_Tiny" / folder).glob("*.nii.gz"))[0]
 
 
-def resave(path: Path, change) -> None:
-    image = nib.load(path)
-    array = change(np.asanyarray(image.dataobj))
-    nib.save(nib.Nifti1Image(array, image.affine), path)
-
-
 def no_dataset(root: Path) -> str:
     (root / "Task99_Tiny" / "dataset.json").unlink()
     return "dataset.json"
@@ -100,13 +79,13 @@ def no_label(root: Path) -> str:
 
 def other_shape(root: Path) -> str:
     path = first(root, "labelsTr")
-    resave(path, lambda a: a[:-1])
+    rewrite(path, lambda a: a[:-1])
     return path.name
 
 
 def other_value(root: Path) -> str:
     path = first(root, "labelsTr")
-    resave(path, lambda a: np.where(a == 1, 9, a).astype(np.uint8))
+    rewrite(path, lambda a: np.where(a == 1, 9, a).astype(np.uint8))
     return "9"
 
 
@@ -118,7 +97,7 @@ def truncated(root: Path) -> str:
 
 def nan_voxels(root: Path) -> str:
     path = first(root, "imagesTr")
-    resave(path, lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, np.nan, a).astype(np.float32))
+    rewrite(path, lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, np.nan, a).astype(np.float32))
     return path.name
 
 

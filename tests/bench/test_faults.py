@@ -23,7 +23,7 @@ from bench.trial import TrialJob, attempt
 from results import store
 from results.record import Status
 from tests.bench.fault_room import kill_at, lasting, left_behind, models, quiet, raised_at
-from tests.bench.test_trial import jobs_of
+from tests.bench.trial_room import jobs_of
 
 STEPS = 7
 ARMS = {

@@ -20,6 +20,7 @@ from bench.study import StudySpec, bind
 from bench.trial import attempt
 from results import store
 from results.record import Status
+from tests.bench.door import flags_of
 from tests.bench.fault_room import kill_at, left_behind, quiet
 
 REPOSITORY = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ def flags(study: StudySpec) -> list[str]:
     ]
     return [
         *("run", "--backbones", "none", "--data", str(study.data), "--out", str(study.out)),
-        *(part for setting in settings for part in ("--set", setting)),
+        *flags_of(*settings),
     ]
 
 

@@ -17,8 +17,9 @@ from bench.study import StudySpec
 from bench.trial import attempt
 from results import store
 from results.record import Status, TrialResult
+from tests.bench.door import flags_of
 from tests.bench.fault_room import lasting, left_behind, models
-from tests.bench.test_trial import jobs_of
+from tests.bench.trial_room import jobs_of
 from tests.soak import soak
 
 REPOSITORY = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ class Run:
 
     def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
         fixed = ["--data", str(self.data), "--out", str(self.folder), "--backbones", "none", "--seeds", "0,1"]
-        kept = [part for size in SIZES for part in ("--set", size)]
+        kept = flags_of(*SIZES)
         line = [sys.executable, "-m", "bench", "run", *fixed, *kept, "--steps", str(STEPS), *more]
         if "--checkpoint-every" not in more:
             line += ["--checkpoint-every", "10 steps"]

@@ -12,8 +12,8 @@ from bench.data.folder import read_label
 from bench.data.splits import make_split
 from bench.trained import find_trial
 from bench.trial import TrialJob
+from tests.bench.door import bench
 from tests.bench.predict_room import cases_of, counts, image_of, written
-from tests.bench.test_cli import bench
 
 
 def test_held_out_cases_get_exactly_the_counts_of_the_record(trained_run, tmp_path):

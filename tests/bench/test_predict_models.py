@@ -19,8 +19,8 @@ from bench.study import StudySpec, load
 from bench.trained import find_trial, load_model
 from mvl.config import SegmenterConfig
 from tests.backbones import tiny
+from tests.bench.door import bench
 from tests.bench.predict_room import SMALL, cases_of, counts, image_of, trained, written
-from tests.bench.test_cli import bench
 
 
 def test_what_is_stored_is_what_was_trained_and_the_record_has_its_hash(trained_run):

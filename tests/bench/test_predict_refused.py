@@ -15,8 +15,8 @@ import torch
 from bench import model_file
 from bench.trained import find_trial, load_model
 from results import store
+from tests.bench.door import bench
 from tests.bench.predict_room import cases_of, image_of, written
-from tests.bench.test_cli import bench
 
 
 def unchanged(image: Path, tmp: Path) -> Path:

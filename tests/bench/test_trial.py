@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -18,19 +17,11 @@ from bench.data.preparation import fit_preparation
 from bench.listing import presence
 from bench.presets import data_settings
 from bench.study import StudySpec
-from bench.trial import TrialJob, attempt, prepare
+from bench.trial import attempt, prepare
 from results import store
 from results.record import Status
 from tests.backbones import tiny
-
-SMALL = {
-    "train": {"steps": 4, "epochs": 2},
-    "model": {"image": (16, 16, 16), "width": 16, "depth": 2, "heads": 2},
-}
-
-
-def jobs_of(study: StudySpec) -> list[TrialJob]:
-    return plan.expand(study, preflight.check(study, lambda text: None))
+from tests.bench.trial_room import SMALL, held_out, jobs_of
 
 
 @pytest.fixture
@@ -57,12 +48,6 @@ def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
     with np.load(study.run / "previews" / f"{job.spec.key}.npz", allow_pickle=False) as preview:
         assert set(preview["cases"].tolist()) == set(held_out(job))
         assert preview["image_0"].shape == preview["reference_0"].shape == preview["prediction_0"].shape
-
-
-def held_out(job: TrialJob) -> tuple[str, ...]:
-    from bench.data.splits import make_split
-
-    return make_split(open_task(Path(job.data), job.spec.task).cases, job.spec.fold).held_out
 
 
 def test_a_fraction_of_merged_labels_is_what_a_trial_prepares_and_scores(study):

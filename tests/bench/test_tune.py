@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import plan, preflight
 from bench.study import StudySpec, load
 from bench.trial import attempt as attempt_trial
 from bench.tuning.samples import State, read
 from results.record import Status
 from tests.backbones import tiny
+from tests.bench.trial_room import jobs_of
 from tests.bench.tune_room import TASK, searched
 
 
@@ -49,7 +49,7 @@ def test_the_best_sample_becomes_a_study_that_plans_and_runs(tune, bench, tiny_m
     code, out, err = bench("plan", "--study", "best.toml")
     assert code == 0 and "3 trials, 0 complete, 3 to run; run folder: runs/best" in out, out + err
     study = StudySpec(**load(tmp_path / "best.toml"))
-    jobs = plan.expand(study, preflight.check(study, lambda line: None))
+    jobs = jobs_of(study)
     record = attempt_trial(jobs[1], lambda entry, share: None)
     assert record.status is Status.COMPLETE and record.spec.control == "pretrained", record.error
 

@@ -16,13 +16,14 @@ import pytest
 
 from bench.tuning.samples import Sample, State, read
 from tests.backbones import tiny
+from tests.bench.door import flags_of
 
 REPOSITORY = Path(__file__).parents[2]
 TASK = "Task99_Tiny"
-SMALL = ["--steps", "36"] + [
-    part
-    for setting in ("model.image=16,16,16", "model.width=16", "model.depth=2", "model.heads=2", "train.warmup=0")
-    for part in ("--set", setting)
+SMALL = [
+    "--steps",
+    "36",
+    *flags_of("model.image=16,16,16", "model.width=16", "model.depth=2", "model.heads=2", "train.warmup=0"),
 ]
 #: A search that takes longer than this hangs.
 HARD = 280

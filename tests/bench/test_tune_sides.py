@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import plan, preflight
 from bench.data.folder import open_task
 from bench.data.splits import make_split
 from bench.study import StudySpec
@@ -19,7 +18,9 @@ from bench.tuning.sample import attempt
 from bench.tuning.samples import read
 from bench.tuning.search import Wish, make_search
 from results import metrics
-from tests.bench.tune_room import SMALL, TASK, searched
+from tests.bench.trial_room import SMALL, jobs_of
+from tests.bench.tune_room import TASK, searched
+from tests.conftest import edit_task
 
 
 def test_what_the_fold_holds_out_is_never_opened(tune, tiny_msd, tmp_path, cache):
@@ -49,16 +50,15 @@ def test_a_sample_is_a_trial_on_the_training_cases_alone(make_task, tmp_path):
     outer = make_split(open_task(tmp_path / "all", TASK).cases, 0)
     shutil.copytree(tmp_path / "all", tmp_path / "part")
     folder = tmp_path / "part" / TASK
-    body = json.loads((folder / "dataset.json").read_text())
-    body["training"] = [entry for entry in body["training"] if Path(entry["image"]).name[:-7] in outer.train]
-    (folder / "dataset.json").write_text(json.dumps(body))
+    listed = json.loads((folder / "dataset.json").read_text())["training"]
+    edit_task(folder, training=[entry for entry in listed if Path(entry["image"]).name[:-7] in outer.train])
     for case in outer.held_out:
         for part in ("imagesTr", "labelsTr"):
             (folder / part / f"{case}.nii.gz").unlink()
 
     settings = {**SMALL, "train": {**SMALL["train"], "steps": 30, "lr": 3e-3}}
     study = StudySpec(data=str(tmp_path / "part"), settings=settings, out=str(tmp_path / "run"))
-    (job,) = plan.expand(study, preflight.check(study, lambda text: None))
+    (job,) = jobs_of(study)
     record = attempt_trial(job, lambda entry, share: None)
     scores = {}
     for case in record.cases:

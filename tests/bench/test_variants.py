@@ -19,7 +19,7 @@ from bench.trial import attempt
 from results import store, summary
 from results.arms import arm_key, arm_names, titles
 from results.record import Status
-from tests.bench.test_trial import SMALL, jobs_of
+from tests.bench.trial_room import SMALL, jobs_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ablation.toml"
 SWITCHES = {"attention": ("global", "hybrid"), "fusion": ("none", "multiscale")}

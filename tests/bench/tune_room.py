@@ -10,15 +10,13 @@ from bench.study import StudySpec
 from bench.tuning.sample import attempt
 from bench.tuning.samples import OnSample, Sample
 from bench.tuning.search import Search, Wish, make_search
+from tests.bench.door import flags_of
+from tests.bench.trial_room import SMALL
 
 TASK = "Task99_Tiny"
-
-SMALL = {"train": {"steps": 4, "epochs": 2}, "model": {"image": (16, 16, 16), "width": 16, "depth": 2, "heads": 2}}
-
-SMALL_FLAGS = ["--steps", "4"] + [
-    part
-    for setting in ("model.image=16,16,16", "model.width=16", "model.depth=2", "model.heads=2", "train.epochs=2")
-    for part in ("--set", setting)
+SMALL_FLAGS = [
+    *("--steps", "4"),
+    *flags_of("model.image=16,16,16", "model.width=16", "model.depth=2", "model.heads=2", "train.epochs=2"),
 ]
 
 

@@ -89,11 +89,11 @@ WAYS: dict[str, tuple[Callable[[SegmenterConfig], Any], Callable[[Tensor, Tensor
 }
 
 
-def crop_of(side: int) -> tuple[Tensor, Tensor]:
+def crop_of(side: int, batch: int = 1) -> tuple[Tensor, Tensor]:
     """Noise, and a label that can be learned from it."""
     import torch
 
-    image = torch.randn(1, 1, *(side,) * 3, generator=torch.Generator().manual_seed(0))
+    image = torch.randn(batch, 1, *(side,) * 3, generator=torch.Generator().manual_seed(0))
     return image, ((image > 0.5).long() + (image > 1.5).long())[:, 0]
 
 
