@@ -9,12 +9,12 @@ from rich.console import Console
 
 from bench import driver, estimate, leftovers, on_ray, plan, preflight
 from bench.errors import TERMINATED
-from bench.holder import held
+from bench.holder import check_place, held
 from bench.preflight import Ground
 from bench.progress import TrialProgress, to_stderr
 from bench.status import running_in
 from bench.stopping import Stop
-from bench.study import StudyError, StudySpec, bind, check_bound
+from bench.study import StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
 from results.arms import arm_key, arm_names, titles
@@ -31,13 +31,12 @@ def run_study(study: StudySpec, console: Console) -> int:
     0 when all planned trials of the command are complete, 1 when some failed, 130 after Ctrl-C, 143 after SIGTERM.
     StudyError for bad input, before the first trial.
     """
+    run = study.run
+    check_place(run)
+    stop = Stop(run)
     ground = preflight.check(study, console.log if console.is_terminal else to_stderr)
     jobs = plan.expand(study, ground)
-    run = study.run
-    if run.exists() and not run.is_dir():
-        raise StudyError(f"--out {run}: is a file; give a folder")
-    run.mkdir(parents=True, exist_ok=True)
-    with held(run), Stop(run) as stop:
+    with held(run), stop:
         check_bound(study, run)
         plan.remember(run, [job.spec for job in jobs])
         plan.save_splits(study, ground, run)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
 from bench.interval import NEVER, Interval
 
-_ADDRESS = re.compile(r"auto|(ray://)?[\w.-]+:\d{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:\d{1,5}")
+_ADDRESS = re.compile(r"(?:ray://)?(?:[\w.-]+|\[(?P<ip6>[0-9a-fA-F:]+)\]):(?P<port>\d{1,5})")
 
 
 class StudyError(ValueError):
@@ -52,9 +53,10 @@ class Running:
             Interval.of(self.checkpoint_every, 1, 1)
         except ValueError as error:
             raise StudyError(f"{error}, or {NEVER}") from error
-        if self.address and not _ADDRESS.fullmatch(self.address):
+        if self.address not in ("", "auto") and not _is_address(self.address):
             raise StudyError(
-                f"--address: {self.address!r} is no address of a Ray cluster; give auto, HOST:PORT or ray://HOST:PORT"
+                f"--address: {self.address!r} is no address of a Ray cluster; give auto, HOST:PORT or ray://HOST:PORT "
+                "with a port from 1 to 65535"
             )
 
     def _check_counts(self) -> None:
@@ -82,6 +84,18 @@ class Running:
                 f"--gpus-per-worker: {share:g} with --workers-per-trial {workers}: workers of one trial cannot share "
                 "a GPU; use 1 or 0"
             )
+
+
+def _is_address(text: str) -> bool:
+    found = _ADDRESS.fullmatch(text)
+    return bool(found and 0 < int(found["port"]) < 1 << 16 and (not found["ip6"] or _is_ip6(found["ip6"])))
+
+
+def _is_ip6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
 
 
 #: What a study file may set of these, and of which kind.

@@ -139,6 +139,7 @@ def make_search(study: StudySpec, wish: Wish, say: Callable[[str], None]) -> Sea
     study = replace(study, controls=("lora",) if _has(space, "lora_rank") else ("none",), references=(), variants={})
     study = replace(study, backbones=(_with_layers(request, space),))
     _check_values(study, space)
+    _check_rungs(study, wish)
     narrow = training_side(fold, fraction)
     ground = preflight.check(_narrowed(study), say, narrow)
     ((task, folder),) = ground.folders.items()
@@ -219,6 +220,19 @@ def _check_values(study: StudySpec, space: Space) -> None:
                 replace(study, settings=overlaid(study.settings, {dimension.name: value}))
             except StudyError as error:
                 raise StudyError(f"--search {dimension.text}: {error}") from error
+
+
+def _check_rungs(study: StudySpec, wish: Wish) -> None:
+    """A sample is scored at the end of an entry of its curve: more rungs than differ there would be none."""
+    train, most = study.resolved()["train"], 1
+    epochs = min(train["epochs"], train["steps"] or train["epochs"])
+    while -(-epochs // ETA**most) < -(-epochs // ETA ** (most - 1)):
+        most += 1
+    if wish.rungs > most:
+        raise StudyError(
+            f"--rungs {wish.rungs}: a training of {epochs} epochs (train.epochs, train.steps) has at most {most} such "
+            f"places; use {most} or fewer, or a longer training"
+        )
 
 
 def _control(ground: preflight.Ground, request: Request, space: Space) -> str:

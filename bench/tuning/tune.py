@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import on_ray, plan
-from bench.holder import held
+from bench.holder import check_place, held
 from bench.progress import TrialProgress, to_stderr
 from bench.stopping import Stop
 from bench.study import StudyError, StudySpec
@@ -47,9 +47,9 @@ def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner
     search = make_search(study, wish, console.log if console.is_terminal else to_stderr)
     run = Path(study.out or f"runs/tune-{search.task}-{search.arm}-fold{search.study.folds[0]}")
     target = to or run / "tuned.toml"
-    if run.exists() and (not run.is_dir() or (run / plan.FILE).exists()):
-        raise StudyError(f"--out {run}: is a file or the run folder of a study; give another folder")
-    run.mkdir(parents=True, exist_ok=True)
+    check_place(run)
+    if (run / plan.FILE).exists():
+        raise StudyError(f"--out {run}: is the run folder of a study; give another folder")
     with held(run, "search"), Stop(run) as stop:
         store.bind(run, search.identity(wish.method))
         ended = _run_missing(search, wish, run, console, stop, runner or _on_ray(study, console, stop))

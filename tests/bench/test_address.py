@@ -90,7 +90,8 @@ def test_another_token_is_turned_away_with_words(bare, tiny_msd):
 
 
 SRUN = f"""#!/usr/bin/env bash
-# Stands for Slurm's: runs the command here, as on the node that it names.
+# Stands for Slurm's: runs the command here, as on the node that it names. It must be told the cores, as since 22.05.
+[[ " $* " == *" --cpus-per-task=$SLURM_CPUS_PER_TASK "* ]] || {{ echo "srun gives one core"; exit 1; }}
 while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${{1#*=}}; shift; done
 case $node in first) ip={FIRST} ;; second) ip={SECOND} ;; esac
 [[ $1 == hostname ]] && exec echo $ip

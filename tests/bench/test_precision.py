@@ -33,7 +33,7 @@ def losses(one: Any) -> list[float]:
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_learns_as_fp32_does(precision):
     exact, found = losses(started("fp32")), losses(started(precision))
-    assert found != exact and found == pytest.approx(exact, rel=0.02)
+    assert found != exact and found == pytest.approx(exact, rel=0.05)
     assert found[-1] < 0.9 * found[0]
 
 

@@ -37,6 +37,11 @@ def test_too_few_patients_are_told_with_how_many_it_takes(tune, make_task, tmp_p
         (["--search", "lora_rank=2,4"], "they need pre-trained weights of 'gpt2'"),
         (["--samples", "0"], "error: --samples: 0 is below 1"),
         (["--rungs", "1"], "error: --rungs 1: asha stops at the rungs before the last"),
+        (["--rungs", "99"], "--rungs 99: a training of 20 epochs (train.epochs, train.steps) has at most 4 such"),
+        (["--rungs", "4", "--set", "train.epochs=6"], "error: --rungs 4: a training of 6 epochs"),
+        (["--rungs", "4", "--steps", "6", "--method", "random"], "error: --rungs 4: a training of 6 epochs"),
+        (["--out", "taken.toml"], "error: --out taken.toml: cannot be made or written to (taken.toml is a file)"),
+        (["--out", "taken.toml/x"], "error: --out taken.toml/x: cannot be made or written to (taken.toml is a file)"),
         (["--folds", "all"], "a search tunes one fold"),
         (["--folds", "0,1"], "error: --folds 0,1: a search is of one"),
         (["--folds", "7"], "--folds 7: no such fold"),
@@ -72,7 +77,7 @@ def test_a_folder_that_is_taken_is_told(tune, tiny_msd, tmp_path):
     assert code == 2 and "search: another search is at work in this folder" in err
     (tmp_path / "search" / "plan.json").write_text("[]")
     code, _, err = tune(*arguments)
-    assert code == 2 and "is a file or the run folder of a study" in err
+    assert code == 2 and "is the run folder of a study" in err
 
 
 def test_a_damaged_sample_is_named(tune, tiny_msd, tmp_path):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import plan, variants
-from bench.commands.options import VARIED
+from bench.commands.asked import VARIED
 from bench.study import StudyError, StudySpec, bind, check_bound, load
 from bench.trial import attempt
 from results import store, summary
@@ -100,7 +100,7 @@ SWITCHES_OFF = {"attention": "global", "fusion": "none"}
         ({"fusion": ()}, "variants.fusion: no value is given"),
         ({"mapper_lora": ("4", 4)}, "variants.mapper_lora: 4, 4: a value is given twice"),
         ({"attention": ("global", "local")}, "model.attention: unknown value 'local'; known: global, hybrid"),
-        ({"residual": ("true", "perhaps")}, "model.residual: 'perhaps' is not a value like True"),
+        ({"residual": ("true", "perhaps")}, "model.residual: 'perhaps' is not true or false"),
     ],
 )
 def test_what_cannot_be_varied_is_named(given, words):
