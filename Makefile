@@ -1,17 +1,21 @@
 # make demo    the suite on generated data: installs, runs 30 trials, writes a report
 # make test    the fast tests
+# make faults  a run's processes are killed, and its sockets listed: 5 minutes
 # make check   lint, types, import rules and fast tests
 # make speed   how fast it is, beside named peers
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo test check lint speed clean
+.PHONY: demo test faults check lint speed clean
 
 demo: .venv/installed
 	$(BIN)/python -m bench run --backbones llama3,mistral
 
 test: .venv/installed-test
 	$(BIN)/python -m pytest
+
+faults: .venv/installed-test
+	$(BIN)/python -m pytest -m slow tests/bench/test_sockets.py tests/bench/test_faults_ray.py -k "socket or killed"
 
 check: lint
 	$(BIN)/python -m pytest

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from collections.abc import Collection
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def tensors(path: Path, name: str, wanted: Collection[str] | None = None) -> dic
     mapped = zipfile.is_zipfile(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError as error:
+    except UnpicklingError as error:
         raise WeightsError(
             f"{name}: refused, as it is damaged or holds more than weights and reading it would run code of its own; "
             "what works: the same checkpoint as safetensors, or a .gguf file"

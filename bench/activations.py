@@ -10,31 +10,31 @@ One compressed `.npz` a trial without pickles, `<run>/activations/<key>.npz`. Ar
   possible; `amplification_i` (places,) float32: |block(x)| / |x|, empty where there is no block.
 
 A map lies pixel by pixel on `image_i` of `previews/<key>.npz` where the case has the same name: shape, slice, left and
-right. Tokens are seen in the windows of the prediction, without mirroring; a token's energy stands for the voxels of
-its patch, and windows are blended with the same Gaussian. Entropy and amplification are means over the windows. Values
-are rounded to a 255th of the map's largest, so that files stay small. `mvl.observe` says how they are defined.
+right. What is seen are the forward passes of the prediction itself, none is made for it; mirrored copies are left out.
+A token's energy stands for the voxels of its patch, and windows are blended with the same Gaussian. Entropy and
+amplification are means over the windows. Values are rounded to a 255th of the map's largest, so that files stay small.
+`mvl.observe` says how they are defined.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench.data.folder import read_case
 from bench.data.grid import Grid, ras_order, resample_linear, to_ras
-from bench.data.volumes import PreparedCase
+from bench.evaluate import Inference, mirrored
 from bench.preview import block_mean, chosen_slice, slice_steps, upright
 from bench.windows import slabs
-from mvl.config import SegmenterConfig, Size3
-from mvl.observe import can_observe, observed
+from mvl.config import Size3
+from mvl.observe import Seen
 from results.store import atomic_write
 
 Floats = NDArray[np.float32]
@@ -48,28 +48,28 @@ class Look:
     entropy: Floats
     amplification: Floats
 
+    def arrays(self, grid: Grid, label_XYZ: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """What is kept of the case with this grid and native label, by names without the number."""
+        slices = {stage: _rounded(on_slice(map_XYZ, grid, label_XYZ)) for stage, map_XYZ in self.maps.items()}
+        return slices | {"entropy": self.entropy, "amplification": self.amplification}
 
-@torch.no_grad()
-def look(model: nn.Module, image_CXYZ: Floats, window: Size3, overlap: float) -> Look:
-    """One prepared image through a Segmenter, window by window, each of them looked at."""
-    where, patch = next(model.parameters()).device, cast(SegmenterConfig, model.config).patch
-    stages: list[str] = []
-    numbers: list[tuple[list[float], list[float]]] = []
-    model.eval()
-    with observed(model) as seen:
 
-        def energies(image_BCXYZ: Tensor) -> Tensor:
-            """(B, 1 + stages, X, Y, Z), the first where `slabs` has background; what else was seen is noted."""
-            model(image_BCXYZ.to(where))
-            stages[:] = seen.energy
-            numbers.append((list(seen.entropy), list(seen.amplification)))
-            maps = [_to_voxels(energy, patch, window) for energy in seen.energy.values()]
-            return torch.stack([torch.zeros_like(maps[0]), *maps], dim=1)
+def blended(passes: Sequence[Seen], image_CXYZ: Floats, patch: Size3, how: Inference) -> Look:
+    """What the forward passes of one image's prediction showed; a mirrored copy's passes are left out."""
+    straight = list(passes[:: len(mirrored(how.mirror))])
+    each = iter(straight)
 
-        parts = [slab[1:].cpu().numpy().copy() for slab in slabs(energies, image_CXYZ, window, overlap)]
-        blended = np.concatenate(parts, axis=1)
-    entropy, amplification = (np.mean(values, axis=0).astype(np.float32) for values in zip(*numbers, strict=True))
-    return Look(dict(zip(stages, blended, strict=True)), entropy, amplification)
+    def energies(image_BCXYZ: Tensor) -> Tensor:
+        """(B, 1 + stages, X, Y, Z), the first where `slabs` has background."""
+        seen = next(each)
+        maps = [_to_voxels(energy, patch, how.window) for energy in seen.energy.values()]
+        return torch.stack([torch.zeros_like(maps[0]), *maps], dim=1)
+
+    windows = slabs(energies, image_CXYZ, how.window, how.overlap, how.batch)
+    maps = np.concatenate([slab[1:].cpu().numpy() for slab in windows], axis=1)
+    numbers = ([seen.entropy for seen in straight], [seen.amplification for seen in straight])
+    entropy, amplification = (np.mean(values, axis=0).astype(np.float32) for values in numbers)
+    return Look(dict(zip(straight[0].energy, maps, strict=True)), entropy, amplification)
 
 
 def _to_voxels(energy_BUVW: Tensor, patch: Size3, window: Size3) -> Tensor:
@@ -80,22 +80,14 @@ def _to_voxels(energy_BUVW: Tensor, patch: Size3, window: Size3) -> Tensor:
     return energy_BUVW[:, :x, :y, :z]
 
 
-def keep(path: Path, model: nn.Module, cases: Sequence[PreparedCase], overlap: float) -> bool:
-    """Write the file of a trial; False, and no file, for no case and for a model that is not looked into."""
-    if not cases or not can_observe(model):
-        return False
-    arrays: dict[str, NDArray[Any]] = {"cases": np.array([case.id for case in cases])}
-    for number, case in enumerate(cases):
-        found = look(model, case.image(), cast(SegmenterConfig, model.config).image, overlap)
-        label = read_case(case.case).label
-        for stage, energy_XYZ in found.maps.items():
-            arrays[f"{stage}_{number}"] = _rounded(on_slice(energy_XYZ, case.grid, label))
-        arrays[f"entropy_{number}"] = found.entropy
-        arrays[f"amplification_{number}"] = found.amplification
+def write(path: Path, of_case: Mapping[str, Mapping[str, NDArray[Any]]]) -> None:
+    """Write the file of a trial; no file where no case was looked at."""
+    if not of_case:
+        return
+    arrays = {f"{name}_{number}": array for number, case in enumerate(of_case.values()) for name, array in case.items()}
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, cases=np.array(list(of_case)), **arrays)
     atomic_write(path, buffer.getvalue())
-    return True
 
 
 def on_slice(values_XYZ: Floats, grid: Grid, label_XYZ: NDArray[Any]) -> Floats:

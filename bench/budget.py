@@ -24,7 +24,7 @@ _UNITS = {
     **dict.fromkeys(("h", "hour", "hours"), ("s", 3600)),
 }
 _FORM = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]+)")
-EXAMPLES = "90s, 10m, 2h, `500 steps` or `20 epochs`"
+EXAMPLES = "a budget such as 90s, 10m, 2h, `500 steps` or `20 epochs`"
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Budget:
         return math.ceil(self.amount * cases / batch) if self.unit == "epochs" else int(self.amount)
 
 
-def parse(text: str, name: str = "train.budget") -> Budget:
-    """Read `10m`, `500 steps`; ValueError, which begins with the setting's name, if it is none."""
+def parse(text: str, name: str = "train.budget", wanted: str = EXAMPLES) -> Budget:
+    """Read `10m`, `500 steps`; ValueError, which begins with the setting's name, if it is none of what is wanted."""
     found = _FORM.fullmatch(text.strip().lower())
     unit, scale = _UNITS.get(found[2], ("", 0)) if found else ("", 0)
     if not (found and unit):
-        raise ValueError(f"{name}: {text!r} is not a budget such as {EXAMPLES}")
+        raise ValueError(f"{name}: {text!r} is not {wanted}")
     amount = round(float(found[1]) * scale, 6)
-    if amount <= 0 or (unit != "s" and amount != int(amount)):
+    if not 0 < amount < math.inf or (unit != "s" and amount != int(amount)):
         least = "above 0" if unit == "s" else "a whole number from 1"
         raise ValueError(f"{name}: {text!r}: the number must be {least}")
     return Budget(amount, unit)

@@ -63,22 +63,25 @@ class Checkpoints:
     def save(self, step: int, shared: State, own: State) -> int:
         """Store a checkpoint and drop the oldest beyond KEPT; returns the bytes that this rank wrote.
 
-        shared is written by rank 0 alone. OSError on a rank that could not write; the checkpoint is then not there, on
-        any rank, and those before it are untouched.
+        shared is written by rank 0 alone. OSError on every rank if one of them could not write; the checkpoint is then
+        not there, and those before it are untouched.
         """
-        draft, problem, size = self.folder / f".step-{step:08d}.draft", None, 0
-        try:
+        draft, size = self.folder / f".step-{step:08d}.draft", 0
+
+        def parts() -> None:
+            nonlocal size
             if self.rank == 0:
                 atomic_write(self.folder / _SETUP, json.dumps(self.setup, indent=1).encode())
                 size += _write(draft, "shared", shared)
             size += _write(draft, f"rank-{self.rank}", own)
-        except OSError as error:
-            problem = error
-        (failed,) = anywhere(problem is not None)
-        if self.rank == 0:
-            shutil.rmtree(draft, ignore_errors=True) if failed else self._commit(draft, step)
-        if problem:
-            raise problem
+
+        try:
+            _together(parts)
+            _together(lambda: self._commit(draft, step) if self.rank == 0 else None)
+        except OSError:
+            if self.rank == 0:
+                shutil.rmtree(draft, ignore_errors=True)
+            raise
         return size
 
     def latest(self, say: Say) -> Taken | None:
@@ -120,7 +123,11 @@ class Checkpoints:
             steps = sorted(_steps(path.parent))
             if path.parent == self.folder or not steps:
                 continue
-            other = json.loads(path.read_text())
+            try:
+                other = json.loads(path.read_text())
+            except (OSError, ValueError) as error:
+                say(f"{path}: cannot be read ({error}); the checkpoints beside it are not used")
+                continue
             differs = [f"{name} {other.get(name)}" for name in self.setup if other.get(name) != self.setup[name]]
             say(f"{path.parent}: the checkpoint of step {steps[-1]} was made with {', '.join(differs)}; starts anew")
 
@@ -170,7 +177,19 @@ def _joined(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 
 def _steps(folder: Path) -> Iterator[int]:
-    return (int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
+    return (int(path.name[5:]) for path in folder.glob("step-*") if path.name[5:].isdecimal())
+
+
+def _together(work: Callable[[], None]) -> None:
+    """Do one's part; OSError on every rank if one of them could not: they go on alike, or they wait for ever."""
+    problem = None
+    try:
+        work()
+    except OSError as error:
+        problem = error
+    (failed,) = anywhere(problem is not None)
+    if failed:
+        raise problem or OSError("another worker could not write its part")
 
 
 def _drop(folders: Iterable[Path]) -> None:

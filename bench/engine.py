@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -20,6 +20,8 @@ import deepspeed
 import deepspeed.ops
 import torch.distributed as dist
 from deepspeed.utils import logger as deepspeed_logger
+
+Anything = TypeVar("Anything")
 
 deepspeed_logger.setLevel("ERROR")
 # Otherwise init_distributed compiles a shared-memory kernel for 80 s, and fails where there is no compiler. The name is
@@ -101,9 +103,27 @@ def mean(value: float) -> float:
     return box.item() / dist.get_world_size()
 
 
-def whole(model: nn.Module) -> AbstractContextManager[Any]:
-    """A context in which every parameter is here whole: ZeRO stage 3 cuts them up between steps."""
-    return deepspeed.zero.GatheredParameters(list(model.parameters()))
+def gathered(value: Anything) -> list[Anything] | None:
+    """Every rank's value, in the ranks' order, on rank 0; None on the others."""
+    if dist.get_world_size() == 1:
+        return [value]
+    box: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(value, box)
+    return box
+
+
+def by_itself(engine: Any, build: Callable[[], nn.Module]) -> nn.Module:
+    """The engine's model, for each rank to call alone, as often as it likes; build makes one like it.
+
+    ZeRO stage 3 cuts the weights up, and a forward pass needs all ranks: there it is a whole copy.
+    """
+    if engine.zero_optimization_stage() < 3:
+        return engine.module
+    with deepspeed.zero.GatheredParameters(list(engine.module.parameters())):
+        weights = {name: value.detach().clone() for name, value in engine.module.state_dict().items()}
+    copy = build().to(device())
+    copy.load_state_dict(weights)
+    return copy
 
 
 def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, Any]:
@@ -115,7 +135,7 @@ def _config(train: TrainSettings, workers: int, zero_stage: int) -> dict[str, An
         "zero_optimization": {"stage": zero_stage},
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
-        # With fp16 it scales the loss by itself; that has never run on a GPU.
+        # With fp16 it scales the loss by itself; that has run on a CPU, never on a GPU.
         "torch_autocast": {"enabled": train.precision in AUTOCAST, "dtype": AUTOCAST.get(train.precision, "bfloat16")},
         "steps_per_print": 10**9,
     }

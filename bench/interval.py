@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from bench import budget
 
 NEVER = "never"
+EXAMPLES = "an interval such as 30s, 5m, `500 steps` or `2 epochs`"
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Interval:
         """Of `5m`, `2 epochs` (passes over so many training cases, in batches of so many) or `never`."""
         if text.strip().lower() == NEVER:
             return cls()
-        every = budget.parse(text, "--checkpoint-every")
+        every = budget.parse(text, "--checkpoint-every", EXAMPLES)
         return cls(seconds=every.amount) if every.unit == "s" else cls(steps=every.steps(cases, batch))
 
     def __bool__(self) -> bool:

@@ -1,7 +1,8 @@
-"""Checkpoints that are no longer needed, and their removal. No torch."""
+"""What is no longer needed in a run folder, and its removal. No torch."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from results.store import key_path
 
 FOLDER = "checkpoints"
+#: Where a trial's files are written.
+_WRITTEN = ("trials", "models", "previews", "volumes", "activations", "live")
 
 
 def discard(run: Path, key: str) -> None:
@@ -29,3 +32,14 @@ def sweep(run: Path, digests: Collection[str]) -> None:
     for place in list(top.glob("*/*/*-*-*")):
         if place.name.rpartition("-")[2] in digests:
             discard(run, place.relative_to(top).as_posix())
+
+
+def sweep_drafts(run: Path) -> None:
+    """Remove what processes that were killed had begun to write. The run must be held: nobody writes now."""
+    for folder in (*run.glob(".train-*"), *run.glob(".seen-*")):
+        shutil.rmtree(folder, ignore_errors=True) if folder.is_dir() else folder.unlink(missing_ok=True)
+    for top in _WRITTEN:
+        for folder_name, _, names in os.walk(run / top):
+            for name in names:
+                if name.startswith(".") and name.endswith(".tmp"):
+                    Path(folder_name, name).unlink(missing_ok=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from bench.alive import Heart, Owner
-from bench.trial import TRAINING_SHARE, Report, TrialJob
+from bench.held_out import TRAINING_SHARE
+from bench.trial import Report, TrialJob
 from results import store
 
 FOLDER = "live"

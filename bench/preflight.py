@@ -72,8 +72,6 @@ def _beyond_this_machine(study: StudySpec) -> list[str]:
     if workers * each > cores:
         of = f" of {each} cores each (--cpus-per-worker)" if each > 1 else ""
         problems.append(f"--workers-per-trial: {workers} workers{of}, but this machine has {cores} cores")
-    if study.resolved()["train"]["precision"] == "fp16" and not (gpus and share):
-        problems.append("--precision fp16: needs a GPU, and this trial would have none; use fp32, or bf16")
     return problems
 
 

@@ -14,7 +14,7 @@ from mvl.config import SegmenterConfig
 
 Settings = dict[str, dict[str, Any]]
 
-#: What training computes in under autocast -> torch's name of it; fp16 is scaled against underflow, and needs a GPU.
+#: What training computes in under autocast -> torch's name of it; fp16 is scaled against underflow.
 AUTOCAST = {"bf16": "bfloat16", "fp16": "float16"}
 
 #: Settings of training, what is good of a value, and what is said of one that is not.
@@ -234,7 +234,7 @@ def resolve(preset: str, overrides: Settings) -> Settings:
         given = overrides.get(group, {})
         unknown = sorted(set(given) - set(base))
         if unknown:
-            raise ValueError(f"unknown setting {group}.{unknown[0]}; known in [{group}]: {', '.join(sorted(base))}")
+            raise ValueError(f"{group}.{unknown[0]}: unknown setting; known: {', '.join(sorted(base))}")
         settings[group] = base | {key: _as(base[key], value, f"{group}.{key}") for key, value in given.items()}
     settings["train"] = only_one(settings["train"], overrides.get("train", {}))
     replace(TrainSettings(), **settings["train"])
@@ -271,13 +271,31 @@ def data_settings(values: dict[str, Any]) -> DataSettings:
 def _as(like: Any, value: Any, name: str) -> Any:
     """value in the type of the preset's own value; text from a flag is read, a value of another type refused."""
     try:
-        if isinstance(like, bool):
-            return {"true": True, "false": False}[str(value).lower()]
-        if isinstance(like, tuple):
-            parts = value.split(",") if isinstance(value, str) else value
-            return tuple(int(part) for part in parts)
-        if isinstance(like, int) and not isinstance(value, str) and value != int(value):
-            raise ValueError
-        return type(like)(value)
-    except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{name}: {value!r} is not a value like {like!r}") from None
+        return _read(like, value)
+    except (ValueError, KeyError, TypeError, OverflowError):
+        raise ValueError(f"{name}: {value!r} is not {_SHAPES[type(like)]}") from None
+
+
+def _read(like: Any, value: Any) -> Any:
+    if isinstance(like, bool):
+        return {"true": True, "false": False}[str(value).lower()]
+    if isinstance(value, bool):  # Python counts with them
+        raise TypeError
+    if isinstance(like, tuple):
+        return tuple(_read(0, part) for part in (value.split(",") if isinstance(value, str) else value))
+    if isinstance(like, int) and not isinstance(value, str) and value != int(value):
+        raise ValueError
+    found = type(like)(value)
+    if isinstance(found, float) and not math.isfinite(found):
+        raise ValueError
+    return found
+
+
+#: What a value of the type should have been.
+_SHAPES = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a finite number",
+    tuple: "a list of whole numbers such as 32,32,32",
+    str: "a text",
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,15 @@ SLICE_SIDE, VOLUME_SIDE = 256, 96
 _GREY_STEP = 4
 
 Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is kept of a case. arrays: those of `Preview`, by names without the number; volume: the shared file."""
+
+    arrays: dict[str, NDArray[Any]]
+    volume_name: str
+    volume: bytes
 
 
 class Preview:
@@ -39,20 +49,12 @@ class Preview:
         self.arrays: dict[str, NDArray[Any]] = {}
         self.volumes: dict[str, bytes] = {}
 
-    def add(self, case: str, volume: Volume, prediction_XYZ: Bytes) -> None:
-        """Keep the axial slice with the most reference foreground (the middle one if there is none), and the volume."""
-        image, reference, prediction = (
-            to_ras(array, volume.affine) for array in (volume.image[0], volume.label, prediction_XYZ)
-        )
-        spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)[list(ras_order(volume.affine))]
+    def add(self, case: str, picture: Picture) -> None:
+        """Keep a case's picture under the next number."""
         number = len(self.cases)
-        self._keep_slice(number, image, reference, prediction, spacing)
-        steps = coarseness(image.shape, spacing)
-        self.arrays[f"labels_{number}"] = block_centre(prediction, steps)
-        shade = _grey(block_mean(image, steps), _GREY_STEP)
-        name, data = _shared(shade, block_centre(reference, steps), spacing * steps)
-        self.arrays[f"volume_{number}"] = np.array(name)
-        self.volumes[name] = data
+        self.arrays |= {f"{name}_{number}": array for name, array in picture.arrays.items()}
+        self.arrays[f"volume_{number}"] = np.array(picture.volume_name)
+        self.volumes[picture.volume_name] = picture.volume
         self.cases.append(case)
 
     def write(self, path: Path) -> None:
@@ -63,17 +65,29 @@ class Preview:
                 atomic_write(shared, data)
         atomic_write(path, _npz(cases=np.array(self.cases), **self.arrays))
 
-    def _keep_slice(self, number: int, image: Any, reference: Any, prediction: Any, spacing: Any) -> None:
-        at, steps = chosen_slice(reference), slice_steps(image.shape)
-        here = slice(at, at + 1)
-        planes = {
-            "image": _grey(block_mean(image[..., here], steps)),
-            "reference": block_centre(reference[..., here], steps),
-            "prediction": block_centre(prediction[..., here], steps),
-        }
-        for name, plane in planes.items():
-            self.arrays[f"{name}_{number}"] = upright(plane)
-        self.arrays[f"aspect_{number}"] = np.array(spacing[1] / spacing[0], np.float32)
+
+def pictured(volume: Volume, prediction_XYZ: Bytes) -> Picture:
+    """The axial slice with the most reference foreground (the middle one if there is none), and the volume."""
+    image, reference, prediction = (
+        to_ras(array, volume.affine) for array in (volume.image[0], volume.label, prediction_XYZ)
+    )
+    spacing = np.linalg.norm(volume.affine[:3, :3], axis=0)[list(ras_order(volume.affine))]
+    arrays = _slices(image, reference, prediction) | {"aspect": np.array(spacing[1] / spacing[0], np.float32)}
+    steps = coarseness(image.shape, spacing)
+    arrays["labels"] = block_centre(prediction, steps)
+    shade = _grey(block_mean(image, steps), _GREY_STEP)
+    return Picture(arrays, *_shared(shade, block_centre(reference, steps), spacing * steps))
+
+
+def _slices(image: NDArray[Any], reference: Bytes, prediction: Bytes) -> dict[str, NDArray[Any]]:
+    at, steps = chosen_slice(reference), slice_steps(image.shape)
+    here = slice(at, at + 1)
+    planes = {
+        "image": _grey(block_mean(image[..., here], steps)),
+        "reference": block_centre(reference[..., here], steps),
+        "prediction": block_centre(prediction[..., here], steps),
+    }
+    return {name: upright(plane) for name, plane in planes.items()}
 
 
 def chosen_slice(reference_XYZ: Bytes) -> int:

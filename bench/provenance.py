@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import platform
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "transformers", "peft", "deepspeed", "monai", "ray", "numpy", "pandas", "nibabel", "scipy")
+_OWN = ("bench", "backbones", "mvl", "results", "reports")
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -43,6 +45,15 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+@functools.cache
+def code() -> str:
+    """A digest of the suite's own files, wherever they lie."""
+    digest = hashlib.sha256()
+    for path in sorted(path for name in _OWN for path in (_ROOT / name).rglob("*.py")):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _git(*arguments: str) -> str | None:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import driver, estimate, leftovers, plan, preflight
-from bench.errors import INTERRUPTED, TERMINATED
-from bench.holder import held
+from bench import driver, estimate, leftovers, on_ray, plan, preflight
+from bench.errors import TERMINATED
+from bench.holder import check_place, held
 from bench.preflight import Ground
 from bench.progress import TrialProgress, to_stderr
 from bench.status import running_in
-from bench.stopping import Stop, Terminated
-from bench.study import StudyError, StudySpec, bind, check_bound
+from bench.stopping import Stop
+from bench.study import StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
 from results.arms import arm_key, arm_names, titles
@@ -22,6 +22,7 @@ from results.record import Status, digest_of
 
 #: In the report's folder: of which records it was made.
 _MADE_FROM = ".made_from"
+_KEPT = on_ray.Kept("complete trials are kept", "trials that ran have a checkpoint")
 
 
 def run_study(study: StudySpec, console: Console) -> int:
@@ -30,13 +31,12 @@ def run_study(study: StudySpec, console: Console) -> int:
     0 when all planned trials of the command are complete, 1 when some failed, 130 after Ctrl-C, 143 after SIGTERM.
     StudyError for bad input, before the first trial.
     """
+    run = study.run
+    check_place(run)
+    stop = Stop(run)
     ground = preflight.check(study, console.log if console.is_terminal else to_stderr)
     jobs = plan.expand(study, ground)
-    run = study.run
-    if run.exists() and not run.is_dir():
-        raise StudyError(f"--out {run}: is a file; give a folder")
-    run.mkdir(parents=True, exist_ok=True)
-    with held(run), Stop(run) as stop:
+    with held(run), stop:
         check_bound(study, run)
         plan.remember(run, [job.spec for job in jobs])
         plan.save_splits(study, ground, run)
@@ -49,6 +49,7 @@ def _run_missing(
 ) -> int:
     past = estimate.Past.of_run(run)
     done, wild = past.done, set() if study.retry_diverged else past.diverged
+    leftovers.sweep_drafts(run)
     leftovers.sweep(run, done)
     over = done | wild
     todo = [job for job in jobs if job.spec.digest not in over]
@@ -56,7 +57,9 @@ def _run_missing(
     _say_ground(jobs, todo, ground.notices, console)
     if not todo:
         console.print(f"nothing to run: {len(jobs) - _count(jobs, wild)} of {len(jobs)} trials are complete")
-    ended = _launch(todo, study, stop, console) if todo else 0
+    ended = 0
+    if todo:
+        ended = on_ray.exit_code(lambda: _run_on_ray(todo, study, stop, console), _KEPT, stop, console)
     if ended == TERMINATED:
         return ended  # there is no time for a report
     page = run / "report" / "index.html"
@@ -72,38 +75,10 @@ def _count(jobs: Iterable[TrialJob], digests: set[str]) -> int:
     return sum(job.spec.digest in digests for job in jobs)
 
 
-def _launch(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> int:
-    """Run the trials on Ray; 0, or the exit code of what ended it. What is complete by then is kept."""
-    from bench import launch
-
-    try:
-        _run_on_ray(todo, study, stop, console)
-    except KeyboardInterrupt:
-        console.print("stopped; complete trials are kept, the same command goes on from here")
-        return INTERRUPTED
-    except Terminated:
-        console.print("stopped by SIGTERM; trials that ran have a checkpoint, the same command goes on from here")
-        return TERMINATED
-    except launch.RayGone as error:
-        console.print(f"{error}; the command begins again, and its trials go on from their checkpoints")
-        launch.begin_anew()
-        console.print("that was too often; the same command goes on from here")
-    finally:
-        stop.trials(False)
-        launch.stop()
-    return 0
-
-
 def _run_on_ray(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> None:
     from bench import launch
 
-    console.print(f"joining Ray at {study.address} …" if study.address else "starting Ray …", highlight=False)
-    ray = launch.start(address=study.address, gpus=study.gpus_per_worker)
-    console.print(ray.words(console.is_terminal), highlight=False, markup=False)
-    stop.listen()
-    if study.address:
-        for line in launch.look_at_nodes(todo):
-            console.print(line, highlight=False, markup=False)
+    ray = on_ray.begin(study, todo, _KEPT, stop, console)
     told = titles(job.spec for job in todo)
     names = {job.spec.key: told[job.spec.digest] for job in todo}
     progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
 from bench.interval import NEVER, Interval
 
-_ADDRESS = re.compile(r"auto|(ray://)?[\w.-]+:\d{1,5}|(ray://)?\[[0-9a-fA-F:]+\]:\d{1,5}")
+_ADDRESS = re.compile(r"(?:ray://)?(?:[\w.-]+|\[(?P<ip6>[0-9a-fA-F:]+)\]):(?P<port>\d{1,5})")
 
 
 class StudyError(ValueError):
@@ -46,19 +47,16 @@ class Running:
             raise StudyError(f"--workers-per-trial: {self.workers_per_trial} is below 1")
         if self.zero_stage not in (0, 1, 2, 3):
             raise StudyError(f"--zero-stage: {self.zero_stage} is not one of 0, 1, 2, 3")
-        if self.zero_stage == 3 and self.workers_per_trial > 1:
-            raise StudyError(
-                "--zero-stage: 3 cuts the weights up among workers, and scoring needs them whole; use 0 to 2"
-            )
         self._check_counts()
         self._check_gpus()
         try:
             Interval.of(self.checkpoint_every, 1, 1)
         except ValueError as error:
             raise StudyError(f"{error}, or {NEVER}") from error
-        if self.address and not _ADDRESS.fullmatch(self.address):
+        if self.address not in ("", "auto") and not _is_address(self.address):
             raise StudyError(
-                f"--address: {self.address!r} is no address of a Ray cluster; give auto, HOST:PORT or ray://HOST:PORT"
+                f"--address: {self.address!r} is no address of a Ray cluster; give auto, HOST:PORT or ray://HOST:PORT "
+                "with a port from 1 to 65535"
             )
 
     def _check_counts(self) -> None:
@@ -86,6 +84,18 @@ class Running:
                 f"--gpus-per-worker: {share:g} with --workers-per-trial {workers}: workers of one trial cannot share "
                 "a GPU; use 1 or 0"
             )
+
+
+def _is_address(text: str) -> bool:
+    found = _ADDRESS.fullmatch(text)
+    return bool(found and 0 < int(found["port"]) < 1 << 16 and (not found["ip6"] or _is_ip6(found["ip6"])))
+
+
+def _is_ip6(text: str) -> bool:
+    try:
+        return bool(ipaddress.IPv6Address(text))
+    except ValueError:
+        return False
 
 
 #: What a study file may set of these, and of which kind.

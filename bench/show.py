@@ -11,6 +11,7 @@ from rich.table import Table
 
 from bench import budget, estimate, plan, preflight, work
 from bench.estimate import Duration, Room
+from bench.holder import check_place
 from bench.progress import duration, to_stderr
 from bench.study import StudyError, StudySpec, check_bound
 from bench.trial import TrialJob
@@ -26,6 +27,7 @@ def require_run(run: Path) -> Path:
 
 def show_plan(study: StudySpec, console: Console) -> None:
     """A row a task and arm: cases, block, budget, work and time of a trial, and how many trials are complete."""
+    check_place(study.run)
     check_bound(study, study.run)
     ground = preflight.check(study, to_stderr)
     jobs = plan.expand(study, ground)

@@ -1,11 +1,12 @@
 """Stopping a run with grace: SIGTERM asks its trials for a last checkpoint, and gives them time to write it.
 
 The request is a file in the run folder, which every worker sees, on whichever machine: batch systems such as Slurm give
-a job half a minute between SIGTERM and SIGKILL. BENCH_GRACE is how many seconds are waited for.
+a job half a minute between SIGTERM and SIGKILL. BENCH_GRACE is how many seconds are waited for, and read at the start.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
+
+from bench.running import StudyError
 
 FILE = ".stop"
 GRACE = 25.0
@@ -27,6 +30,18 @@ class Stopped(Exception):
 
 class Terminated(BaseException):
     """The run was told to end by SIGTERM."""
+
+
+def grace() -> float:
+    """How many seconds trials are given to stop; StudyError if BENCH_GRACE is no such number."""
+    text = os.environ.get("BENCH_GRACE") or str(GRACE)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise StudyError(f"BENCH_GRACE: {text!r} is not a number of seconds such as 25")
+    return seconds
 
 
 def asked(run: Path) -> Callable[[], bool]:
@@ -50,7 +65,7 @@ class Stop:
 
     def __init__(self, run: Path) -> None:
         self.path = Path(run) / FILE
-        self.asked, self._since, self._waits = False, 0.0, False
+        self.asked, self._since, self._waits, self._grace = False, 0.0, False, grace()
 
     def __enter__(self) -> Self:
         self.path.unlink(missing_ok=True)  # left by a run that was killed as it stopped
@@ -77,7 +92,7 @@ class Stop:
     @property
     def over(self) -> bool:
         """Whether the time that trials are given is up."""
-        return self.asked and time.monotonic() - self._since >= float(os.environ.get("BENCH_GRACE", GRACE))
+        return self.asked and time.monotonic() - self._since >= self._grace
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked or not self._waits:

@@ -21,6 +21,8 @@ from results import record
 from results.store import atomic_write
 
 FILE = "study.toml"
+#: The tables of a study file -> the groups of settings. There `data` is the folder.
+GROUPS = {"train": "train", "model": "model", "preparation": "data", "block": "block", "reference": "reference"}
 #: These come about otherwise, or not by a study at all.
 _NOT_ASKED = ("none", "pretrained", "stand-in", "reference", "external")
 #: What may stand beside the baseline and the pre-trained block, by the names that records use.
@@ -169,13 +171,12 @@ def load(path: Path) -> dict[str, Any]:
     if isinstance(body.get("data"), dict):
         raise StudyError(f"{path}: `data` is the data folder; preparation settings go under [preparation]")
     body.pop("command", None)  # how a run folder's own study.toml came about
-    groups = {"train": "train", "model": "model", "preparation": "data", "block": "block", "reference": "reference"}
-    settings = {group: body.pop(name) for name, group in groups.items() if name in body}
+    settings = {group: body.pop(name) for name, group in GROUPS.items() if name in body}
     if wrong := [name for name, values in settings.items() if not isinstance(values, dict)]:
         raise StudyError(f"{path}: {wrong[0]} must be a table of settings such as [train]")
     if unknown := sorted(set(body) - set(_KINDS)):
         raise StudyError(
-            f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KINDS))}, [{'], ['.join(groups)}]"
+            f"{path}: unknown key {unknown[0]!r}; known: {', '.join(sorted(_KINDS))}, [{'], ['.join(GROUPS)}]"
         )
     values = {name: _typed(value, name, path) for name, value in body.items()}
     return values | ({"settings": settings} if settings else {})
@@ -223,8 +224,9 @@ def check_bound(study: StudySpec, run: Path) -> None:
     try:
         before = StudySpec(**load(path))
     except StudyError as error:
+        named = str(error).removeprefix(f"{path}: ")
         raise StudyError(
-            f"{error}; it says what this run folder was made with: mend it, or use another --out"
+            f"{path}: {named}; it says what this run folder was made with: mend it, or use another --out"
         ) from error
     flat_before, flat_now = _flat(before.fixed()), _flat(study.fixed())
     varied = {f"model.{name}" for name in (*before.variants, *study.variants)}  # arms are told apart by these

@@ -17,16 +17,17 @@ from backbones import controls
 from backbones.spec import BackboneSpec, BlockOptions
 from backbones.weights import BlockFile
 from bench import leftovers, provenance, stopping
-from bench.data.folder import Case, open_task, read_case
+from bench.data.folder import Case, open_task
 from bench.data.preparation import Preparation, ct_channels, fit_preparation
 from bench.data.splits import make_split
 from bench.data.volumes import PreparedCase, prepare_case
 from bench.failures import advised
+from bench.held_out import TRAINING_SHARE, score
 from bench.interval import Interval
 from bench.presets import TrainSettings, data_settings, train_settings
 from bench.stopping import Stopped
 from results import store
-from results.record import CaseScore, Status, TaskInfo, TrialResult, TrialSpec
+from results.record import Status, TaskInfo, TrialResult, TrialSpec
 
 if TYPE_CHECKING:
     from bench.data.crops import CropSampler
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
 
 #: Called as work goes on with a few values to show and the share of the trial that is done.
 Report = Callable[[dict[str, Any], float], None]
-#: How much of a trial counts as training, of the share that is done; the rest is scoring.
-TRAINING_SHARE = 0.85
 
 
 @dataclass(frozen=True)
@@ -92,18 +91,19 @@ def attempt(job: TrialJob, report: Report) -> TrialResult:
 def attempt_together(job: TrialJob, report: Report) -> TrialResult | None:
     """As attempt, as one of several workers. An error is raised: it may come of another's end, and all try again.
 
-    But a loss that is no number is every worker's, and recorded by the first.
+    But what is no number is told to every worker, and recorded by the first.
     """
     from bench.engine import join
-    from bench.train import Diverged
 
     started = provenance.now()
     try:
         return run_trial(job, report)
-    except Diverged as error:
+    except Exception as error:
+        if (status := _status_of(error)) is not Status.DIVERGED:
+            raise
         if join()[0] > 0:
             return None
-        return record_failure(job, "".join(traceback.format_exception(error)), started, Status.DIVERGED)
+        return record_failure(job, "".join(traceback.format_exception(error)), started, status)
 
 
 def record_failure(job: TrialJob, error: str, started: str = "", status: Status = Status.FAILED) -> TrialResult:
@@ -120,19 +120,20 @@ def record_failure(job: TrialJob, error: str, started: str = "", status: Status 
 
 
 def _status_of(error: Exception) -> Status:
+    """A last step can leave weights that only show in the prediction: that is no less diverged."""
+    from bench.errors import PredictionError
     from bench.train import Diverged
 
-    return Status.DIVERGED if isinstance(error, Diverged) else Status.FAILED
+    return Status.DIVERGED if isinstance(error, (Diverged, PredictionError)) else Status.FAILED
 
 
 def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
-    """Prepare, train, score, and write the record. Of several workers all train, rank 0 scores and returns.
+    """Prepare, train, score, and write the record. Several workers share the work; rank 0 writes and returns it.
 
     Training goes on from a checkpoint where there is one, and raises Stopped where the run was asked to stop.
     """
     import torch
 
-    from bench import activations
     from bench import engine as deepspeed_engine
     from bench.cost import CostMeter, parameters
     from bench.train import train
@@ -157,14 +158,13 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper, ahead)
     steps, seconds = course.step, round(course.clock.seconds, 4)
     meter.mark("trained")
-    if rank > 0:
-        return None
-    cases = score(job, engine.module, held_out, report)
+    model = deepspeed_engine.by_itself(engine, lambda: build_segmenter(job, engine.module.config))
+    cases = score(job, model, held_out, report, rank, workers)
     meter.mark("scored")
-    seen = sorted(held_out, key=lambda case: case.id)[: job.activations]
-    activations.keep(Path(job.run) / "activations" / f"{spec.key}.npz", engine.module, seen, spec.data["overlap"])
+    if cases is None:
+        return None
     cost = (
-        parameters(engine.module)
+        parameters(model)
         | keeper.cost()
         | {
             "steps": steps,
@@ -192,7 +192,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "taken_up": course.taken_up,
         "notices": notices,
         "crop": list(sampler.crop),
-        "model": store_model(job, engine.module),
+        "model": store_model(job, model),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(course.curve), origin, cost)
@@ -222,7 +222,9 @@ def _keeper(job: TrialJob, engine: Any, batch: int, rank: int, say: Callable[[st
     from bench.keeper import Keeper
 
     setup = {"workers": job.workers, "zero_stage": job.zero_stage, "device": engine.device.type}
-    checkpoints = Checkpoints(Path(job.run), job.spec, setup | provenance.versions(), rank)
+    checkpoints = Checkpoints(
+        Path(job.run), job.spec, setup | provenance.versions() | {"code": provenance.code()}, rank
+    )
     every = Interval.of(job.checkpoint_every, job.info.training_cases, batch)
     return Keeper(checkpoints, every, stopping.asked(Path(job.run)), say)
 
@@ -274,28 +276,6 @@ def prepare_sides(
 
 def store_model(job: TrialJob, model: Any) -> dict[str, Any] | None:
     """Keep the trained model for `bench predict`, before there is a record of it; None where it is not to be kept."""
-    from bench import engine, model_file
+    from bench import model_file
 
-    if not job.keep_model:
-        return None
-    with engine.whole(model):
-        return asdict(model_file.save(Path(job.run), job.spec, model))
-
-
-def score(job: TrialJob, model: Any, held_out: list[PreparedCase], report: Report) -> list[CaseScore]:
-    """Scores of every held-out case on its native grid; a slice of each is kept for the report's pictures."""
-    from bench.evaluate import Inference, predict_native
-    from bench.preview import Preview
-    from bench.scoring.case import score_case
-
-    labels, tolerance = job.info.labels, job.spec.data["tolerance"]
-    how = Inference.of(job.spec, model.config.image)
-    preview, scores = Preview(), []
-    for done, case in enumerate(held_out, start=1):
-        prediction = predict_native(model, case.image(), case.grid, how, case.id)
-        volume = read_case(case.case)
-        scores += score_case(prediction, volume.label, volume.spacing, labels, case.id, case.patient, tolerance)
-        preview.add(case.id, volume, prediction)
-        report({"scored": done}, TRAINING_SHARE + (1 - TRAINING_SHARE) * done / len(held_out))
-    preview.write(Path(job.run) / "previews" / f"{job.spec.key}.npz")
-    return scores
+    return asdict(model_file.save(Path(job.run), job.spec, model)) if job.keep_model else None

@@ -112,9 +112,9 @@ def _reference(name: str, model: str, image: Size3) -> int:
 
     settings: Mapping[str, Any] = json.loads(model)
     config = SegmenterConfig.of(_sizes(settings) | {"image": image})
-    with torch.device("meta"):
-        net = references.build(name, config, settings["features"]).eval()
-        crop = torch.zeros(1, config.channels, *image)
+    # Built with content: MONAI's SwinUNETR reads values of tensors as it is built.
+    net = references.build(name, config, settings["features"]).eval().to("meta")
+    crop = torch.zeros(1, config.channels, *image, device="meta")
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         net(crop)

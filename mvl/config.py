@@ -79,8 +79,8 @@ class SegmenterConfig:
         for name, least in LEAST.items():
             if getattr(self, name) < least:
                 raise ValueError(f"model.{name}: {getattr(self, name)!r} is not a whole number from {least}")
-        if int(self.width * self.mlp_ratio) < 1:
-            raise ValueError(f"model.mlp_ratio: {self.mlp_ratio} leaves the MLP no hidden unit")
+        if not 1 <= self.width * self.mlp_ratio < math.inf:
+            raise ValueError(f"model.mlp_ratio: {self.mlp_ratio} leaves the MLP no number of hidden units")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"model.dropout: {self.dropout} is outside [0, 1)")
 

@@ -45,9 +45,9 @@ def can_observe(model: nn.Module) -> bool:
 
 
 @contextmanager
-def observed(model: nn.Module) -> Iterator[Seen]:
-    """What the last forward pass inside the `with` showed, of a Segmenter."""
-    seen = Seen()
+def observed(model: nn.Module) -> Iterator[list[Seen]]:
+    """What each forward pass inside the `with` shows, of a Segmenter, in their order."""
+    passes: list[Seen] = []
     encoder, adapters = model.encoder, model.adapters
     assert isinstance(encoder, nn.ModuleList) and isinstance(adapters, nn.ModuleDict)
     with ExitStack() as hooks:
@@ -56,33 +56,30 @@ def observed(model: nn.Module) -> Iterator[Seen]:
             hooks.callback(part.register_forward_hook(lambda _, inputs, output: note(inputs, output)).remove)
 
         for block in encoder:
-            _watch_attention(block.attention, seen, watch)
-        watch(encoder[-1], lambda i, o: seen.energy.update(encoder=energy(o, i[1])))
+            _watch_attention(block.attention, passes, watch)
+        watch(encoder[-1], lambda i, o: passes[-1].energy.update(encoder=energy(o, i[1])))
         for number, adapter in enumerate(adapters.values(), start=1):
-            _watch_adapter(adapter, "" if number == 1 else str(number), seen, watch)
-        hooks.callback(model.register_forward_pre_hook(lambda *_: _forget(seen)).remove)
-        yield seen
+            _watch_adapter(adapter, "" if number == 1 else str(number), passes, watch)
+        hooks.callback(model.register_forward_pre_hook(lambda *_: passes.append(Seen())).remove)
+        yield passes
 
 
-def _watch_attention(attention: Tensor | nn.Module, seen: Seen, watch: Callable[..., None]) -> None:
+def _watch_attention(attention: Tensor | nn.Module, passes: list[Seen], watch: Callable[..., None]) -> None:
     assert isinstance(attention, GlobalAttention)
-    watch(attention, lambda i, o: seen.entropy.append(entropy(attention, i[0])))
+    heads = attention.heads
+    watch(attention.qkv, lambda _, qkv: passes[-1].entropy.append(entropy(qkv, heads)))
 
 
-def _watch_adapter(adapter: nn.Module, suffix: str, seen: Seen, watch: Callable[..., None]) -> None:
+def _watch_adapter(adapter: nn.Module, suffix: str, passes: list[Seen], watch: Callable[..., None]) -> None:
     watch(
         adapter,
-        lambda i, o: seen.energy.update({f"before{suffix}": energy(i[0], i[1]), f"block{suffix}": energy(o, i[1])}),
+        lambda i, o: passes[-1].energy.update(
+            {f"before{suffix}": energy(i[0], i[1]), f"block{suffix}": energy(o, i[1])}
+        ),
     )
     # A block that stands at two places is one module: its own hook runs at both.
     if hasattr(adapter, "block") and not suffix:
-        watch(adapter.block, lambda i, o: seen.amplification.append(norm(o) / max(norm(i[0]), 1e-12)))
-
-
-def _forget(seen: Seen) -> None:
-    seen.energy.clear()
-    seen.entropy.clear()
-    seen.amplification.clear()
+        watch(adapter.block, lambda i, o: passes[-1].amplification.append(norm(o) / max(norm(i[0]), 1e-12)))
 
 
 def energy(x_BND: Tensor, grid: Size3) -> Tensor:
@@ -96,10 +93,13 @@ def norm(x: Tensor) -> float:
 
 
 @torch.no_grad()
-def entropy(attention: GlobalAttention, x_BND: Tensor) -> float:
-    """Mean over samples, heads and tokens of the attention's entropy as a share of log N; x is its input."""
-    q_BND, k_BND, _ = attention.qkv(x_BND).float().chunk(3, dim=-1)
-    q, k = (t.unflatten(-1, (attention.heads, -1)).transpose(1, 2) for t in (q_BND, k_BND))
+def entropy(qkv_BNT: Tensor, heads: int) -> float:
+    """Mean over samples, heads and tokens of attention's entropy as a share of log N.
+
+    qkv: queries, keys and values side by side, (B, N, 3 D).
+    """
+    q_BND, k_BND, _ = qkv_BNT.float().chunk(3, dim=-1)
+    q, k = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q_BND, k_BND))
     tokens = k.shape[2]
     if tokens == 1:
         return 0.0

@@ -105,6 +105,7 @@ def _tables(data: Gathered, told: facts.Facts, maps: Sequence[activations.TaskMa
 def _where_run(data: Gathered, maps: Sequence[activations.TaskMaps]) -> Iterable[tables.Table]:
     """The tables that only some studies have something for."""
     made = [
+        _label_table(data),
         audit_table.audit_table(data.frame, data.trials),
         rank_tables.ranks_table(data.ranks),
         rank_tables.significance_table(data.significance),
@@ -114,6 +115,11 @@ def _where_run(data: Gathered, maps: Sequence[activations.TaskMaps]) -> Iterable
         activations.table(maps),
     ]
     return [table for table in made if not table.empty]
+
+
+def _label_table(data: Gathered) -> tables.Table:
+    metrics = [name for name in data.metrics if name in ("dice", "nsd", "hd95")]
+    return tables.score_table("by_label", _BY_LABEL, data.labels, {}, metrics=metrics)
 
 
 def _score_table(
@@ -169,5 +175,9 @@ _BOLD = (
 _BY_TASK = (
     "Mean ± SD over held-out cases. Seeds are averaged within a case and class, then cases, then classes; "
     f"the SD is over cases, classes averaged. Background is in no mean. {_BOLD} n of expected counts complete trials."
+)
+_BY_LABEL = (
+    "By class, of the tasks that have several. Mean ± SD over the held-out cases in which the class has a value, seeds "
+    f"averaged. {_BOLD}"
 )
 _BY_MODALITY = f"Mean ± SD over tasks. {_BOLD} n of expected counts complete trials."

@@ -34,6 +34,7 @@ class Gathered:
     frame: pd.DataFrame
     scores: pd.DataFrame
     tasks: pd.DataFrame
+    labels: pd.DataFrame
     modalities: pd.DataFrame
     means: pd.DataFrame
     asked: answers.Answers
@@ -73,6 +74,7 @@ def gather(run: Path, expected: Iterable[TrialSpec] | None, profile: str) -> Gat
     scores = summary.case_scores(frame, trials)
     tasks = summary.by_task(scores, trials)
     modalities = summary.by_modality(tasks)
+    labels = summary.by_label(scores, trials)
     phantoms = frozenset(record.task.name for record in records if record.task.origin == "phantom")
     return Gathered(
         folder=run,
@@ -85,6 +87,7 @@ def gather(run: Path, expected: Iterable[TrialSpec] | None, profile: str) -> Gat
         scores=scores,
         tasks=tasks,
         modalities=modalities,
+        labels=labels,
         means=statistics.means_of_each(frame, trials, PROFILES[profile]),
         asked=answers.ask(frame, trials, set(phantoms), _more(profile)),
         ranks=ranking.ranks(frame, trials),

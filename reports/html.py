@@ -31,7 +31,7 @@ class Section:
 #: In reading order. A table that `reports.build` makes is shown by naming it here.
 SECTIONS = {
     "data": Section("Table 1. Data", "Data", ("data",)),
-    "by_task": Section("Table 2. Scores by task", "By task", ("by_task",)),
+    "by_task": Section("Table 2. Scores by task", "By task", ("by_task",), folded=("by_label",)),
     "by_modality": Section("Table 3. Scores by modality", "By modality", ("by_modality",)),
     "controls": Section("Table 4. Arms and controls", "Controls", ("controls",)),
     "statistics": Section(

@@ -170,6 +170,34 @@ def by_task(scores: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return _reading_order(merged.assign(cases=merged["cases"].fillna(0).astype(int)), ["task", "modality"], "cases")
 
 
+def by_label(scores: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """A row a task × label × arm, of the tasks that have several labels: empty where none has.
+
+    The columns are those of `by_task` after a first one, `class`, which reads `<task> · <label>`; means, SD and
+    differences are over the cases in which the label has a value.
+    """
+    several = scores[scores.groupby("task")["label"].transform("nunique") > 1]
+    keys = ["task", "label", "arm"]
+    means, differences = (part.groupby(keys, sort=False) for part in (several, _differences(several, trials)))
+    table = pd.concat(
+        [
+            means[list(METRICS)].mean().add_suffix("_mean"),
+            means[list(METRICS)].std(ddof=1).add_suffix("_sd"),
+            differences[list(METRICS)].mean().add_suffix("_difference"),
+            means["case"].nunique().rename("cases"),
+        ],
+        axis=1,
+    ).reset_index()
+    planned = by_task(scores, trials)[["task", "modality", "arm", "backbone", "control", "complete", "expected"]]
+    merged = planned.merge(table, on=["task", "arm"])
+    of_label = {
+        key: place for place, key in enumerate(dict.fromkeys(zip(several["task"], several["label"], strict=True)))
+    }
+    places = [of_label[key] for key in zip(merged["task"], merged["label"], strict=True)]
+    merged = merged.assign(_place=places, **{"class": merged["task"] + " · " + merged["label"]})
+    return _reading_order(merged.sort_values("_place", kind="stable"), ["class", "task", "modality"], "cases")
+
+
 def by_modality(tasks: pd.DataFrame) -> pd.DataFrame:
     """A row a modality × arm, then `all` × arm: means over tasks, `_sd` over tasks. tasks is what `by_task` gives.
 

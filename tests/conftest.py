@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -74,6 +75,13 @@ def write_task(
     }
     (folder / "dataset.json").write_text(json.dumps(body | ({"patients": patients} if patients else {})))
     return folder
+
+
+def edit_task(folder: Path, **changes: Any) -> None:
+    """Change entries of a task's dataset.json; None takes one out."""
+    path = folder / "dataset.json"
+    body = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({key: value for key, value in body.items() if value is not None}))
 
 
 def _draw(rng: np.random.Generator, size: int, channels: int, labels: int) -> tuple[np.ndarray, np.ndarray]:

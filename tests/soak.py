@@ -1,7 +1,8 @@
 """A study of tiny trials, killed at random: `python -m tests.soak --trials 200 --kills 40 --every 10`.
 
-Every few seconds SIGKILL hits the driver, Ray's raylet or a worker, chosen at random among the run's own processes. The
-same command is run again whenever the driver has ended, until the kills are spent and all trials are complete. Then all
+Every few seconds SIGKILL hits the driver, Ray's raylet or a worker, chosen at random among the run's own processes.
+Only seconds in which trials are at work count: by the clock alone, all kills would hit processes that are starting. The same
+command is run again whenever the driver has ended, until the kills are spent and all trials are complete. Then all
 records and models must be those of a quiet run. One JSON line tells; exit code 1 where something is missing or other.
 """
 
@@ -24,12 +25,15 @@ import psutil
 
 from results import store
 from results.record import Status
+from tests.bench.door import flags_of
 from tests.bench.fault_room import lasting, left_behind, models
 from tests.conftest import write_task
 
 REPOSITORY = Path(__file__).parents[1]
 #: Without a new record for so long the run hangs.
 PATIENCE = 300.0
+#: Seconds between two looks at the run.
+_TICK = 0.5
 
 
 @dataclass
@@ -49,7 +53,7 @@ class Soak:
     def command(self, run: str) -> list[str]:
         seeds = ",".join(map(str, range(self.trials)))
         sizes = ["model.image=16,16,16", "model.width=16", "model.depth=1", "model.dropout=0.1", "train.epochs=4"]
-        settings = [part for size in sizes for part in ("--set", size)]
+        settings = flags_of(*sizes)
         return [
             *(sys.executable, "-m", "bench", "run", "--backbones", "none", "--seeds", seeds, "--out", run),
             *("--data", "data", "--steps", str(self.steps), "--checkpoint-every", "5 steps", *settings),
@@ -73,9 +77,11 @@ class Soak:
         run = self.folder / "run"
         with (self.folder / "run.log").open("a") as log:
             driver = self.start("run", log)
-            moved, before, next_kill = time.monotonic(), -1, time.monotonic() + self.every
+            moved, before, worked = time.monotonic(), -1, 0.0
             while True:
-                time.sleep(0.5)
+                time.sleep(_TICK)
+                kinds = self.processes(driver.pid) if self.left else {}
+                worked += _TICK * bool(kinds.get("worker"))
                 if (there := _complete(run)) != before:
                     moved, before = time.monotonic(), there
                 if time.monotonic() - moved > PATIENCE:
@@ -85,28 +91,35 @@ class Soak:
                     if there == self.trials:
                         return
                     driver = self.start("run", log)
-                elif self.left and time.monotonic() >= next_kill and self.kill_one(driver.pid):
-                    next_kill = time.monotonic() + self.every
+                elif self.left and worked >= self.every and self.kill_one(kinds):
+                    worked = 0.0
 
     @property
     def left(self) -> int:
         return self.kills - self.killed.total()
 
-    def kill_one(self, driver: int) -> bool:
-        """SIGKILL a process of the driver's tree, its kind chosen first; False where there is none of that kind yet."""
+    def processes(self, driver: int) -> dict[str, list[psutil.Process]]:
+        """The driver's tree by kind, as it is now."""
         kinds: dict[str, list[psutil.Process]] = {"driver": [], "raylet": [], "worker": []}
         try:
             top = psutil.Process(driver)
             tree = [top, *top.children(recursive=True)]
         except psutil.NoSuchProcess:
-            return False
+            return kinds
         for process in tree:
             self.family[process.pid] = process
             if kind := _kind(process, driver):
                 kinds[kind].append(process)
+        return kinds
+
+    def kill_one(self, kinds: dict[str, list[psutil.Process]]) -> bool:
+        """SIGKILL a process, its kind chosen first; False where there is none of that kind, or it has just ended."""
         if not (chosen := kinds[kind := self.chance.choice(list(kinds))]):
             return False
-        self.chance.choice(chosen).kill()
+        try:
+            self.chance.choice(chosen).kill()
+        except psutil.NoSuchProcess:
+            return False
         self.killed[kind] += 1
         return True
 
@@ -169,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
     parser.add_argument("--trials", type=int, default=200, help="trials of the study [200]")
     parser.add_argument("--kills", type=int, default=40, help="processes to kill [40]")
-    parser.add_argument("--every", type=float, default=10.0, help="seconds between two kills [10]")
+    parser.add_argument("--every", type=float, default=10.0, help="seconds of work between two kills [10]")
     parser.add_argument("--steps", type=int, default=60, help="training steps of a trial [60]")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of what is killed [0]")
     parser.add_argument("--keep", type=Path, help="an empty folder to work in, which stays; else one that is removed")

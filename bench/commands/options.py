@@ -1,10 +1,7 @@
-"""What flags take, and the flags of a study: defaults, then the TOML file, then flags."""
+"""What flags take, and the flags of a study."""
 
 from __future__ import annotations
 
-import os
-import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,20 +9,7 @@ from typing import Any
 import click
 
 from bench import trackers
-from bench.presets import PRESETS, Settings, parse_override
-from bench.study import StudyError, StudySpec, load
-
-#: Flags that are short for one setting.
-SHORT = {
-    "steps": ("train", "steps"),
-    "budget": ("train", "budget"),
-    "rotary": ("block", "rotary"),
-    "causal": ("block", "causal"),
-    "block_dtype": ("block", "dtype"),
-    "precision": ("train", "precision"),
-}
-#: Flags that are short for a setting of the model; several values make several arms.
-VARIED = ("attention", "fusion", "placement", "residual", "decoder", "mapper_lora")
+from bench.presets import PRESETS
 
 
 class Names(click.ParamType):
@@ -161,7 +145,7 @@ STUDY_OPTIONS = [
     click.option(
         "--precision",
         type=click.Choice(["fp32", "bf16", "fp16"]),
-        help="Short for --set train.precision=…; fp16 needs a GPU.",
+        help="Short for --set train.precision=…; fp16 scales the loss, and needs ZeRO stage 0.",
     ),
     click.option("--workers-per-trial", type=int, help="Data-parallel workers of one trial [1]."),
     click.option(
@@ -173,7 +157,7 @@ STUDY_OPTIONS = [
         "--cpus-per-worker", type=int, help="Cores of a worker [1; all that no other trial uses, for a lone worker]."
     ),
     click.option("--loader-threads", type=int, help="Threads that cut crops ahead [2 on a GPU, none on a CPU]."),
-    click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]."),
+    click.option("--zero-stage", type=int, help="DeepSpeed ZeRO stage 0 to 3 [0]; fp16 takes 0."),
     click.option("--max-concurrent", type=int, help="Trials at a time [as many as fit]."),
     click.option("--log", type=click.Choice(trackers.KNOWN), help="Also tell this tracker; needs its extra."),
     click.option(
@@ -188,63 +172,3 @@ def study_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(STUDY_OPTIONS):
         command = option(command)
     return command
-
-
-def study_of(given: dict[str, Any]) -> StudySpec:
-    """Defaults, then the TOML file, then flags."""
-    path, overrides = given.pop("study"), given.pop("overrides")
-    values = load(path) if path else {}
-    settings = {group: dict(items) for group, items in values.pop("settings", {}).items()}
-    flagged, varied = _flagged(given, overrides)
-    if {"steps", "budget"} & set(flagged.get("train", {})):
-        # A flag's budget takes the place of the file's, of any kind.
-        settings["train"] = {k: v for k, v in settings.get("train", {}).items() if k not in ("steps", "budget")}
-    for group, items in flagged.items():
-        settings.setdefault(group, {}).update(items)
-    in_file = values.pop("variants", {}).items()
-    variants = {name: chosen for name, chosen in in_file if name not in flagged.get("model", {})} | varied
-    weights = values.pop("weights", {}) | dict(_weight(text) for text in given.pop("weights"))
-    flags = {name: value for name, value in given.items() if value is not None}
-    command = "python -m bench " + shlex.join(sys.argv[1:])
-    study = StudySpec(**(values | flags), settings=settings, variants=variants, weights=weights, command=command)
-    if study.offline:
-        go_offline()
-    return study
-
-
-def _flagged(given: dict[str, Any], overrides: tuple[str, ...]) -> tuple[Settings, dict[str, tuple[Any, ...]]]:
-    """What flags set, taken out of given: settings, and those of the model that were given several values."""
-    flagged: Settings = {}
-    for group, name, value in map(_override, overrides):
-        flagged.setdefault(group, {})[name] = value
-    for flag, (group, name) in SHORT.items():
-        if (value := given.pop(flag, None)) is not None:
-            flagged.setdefault(group, {})[name] = value
-    lists = {name: chosen for name in VARIED if (chosen := given.pop(name, None)) is not None}
-    for name, chosen in lists.items():
-        if len(chosen) == 1:
-            flagged.setdefault("model", {})[name] = chosen[0]
-    return flagged, {name: chosen for name, chosen in lists.items() if len(chosen) != 1}
-
-
-def go_offline() -> None:
-    """No network from here on. The hub's client reads this when it is imported, and Ray's workers inherit it."""
-    os.environ["HF_HUB_OFFLINE"] = "1"
-
-
-def _override(text: str) -> tuple[str, str, str]:
-    try:
-        return parse_override(text)
-    except ValueError as error:
-        raise StudyError(str(error)) from error
-
-
-def _weight(text: str) -> tuple[str, str]:
-    name, equals, where = text.partition("=")
-    return (name, where) if equals else ("*", _only_random(text))
-
-
-def _only_random(text: str) -> str:
-    if text != "random":
-        raise click.BadParameter(f"{text!r} is neither NAME=PATH nor `random`", param_hint="--weights")
-    return text

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
+from bench.commands.asked import study_of
 from bench.commands.console import console
-from bench.commands.options import study_of, study_options
+from bench.commands.options import study_options
 
 EXAMPLE = """
 \b

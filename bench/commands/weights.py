@@ -6,8 +6,8 @@ import sys
 
 import click
 
+from bench.commands.asked import go_offline
 from bench.commands.console import console
-from bench.commands.options import go_offline
 
 
 @click.group()

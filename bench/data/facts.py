@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.data.cache import cache_dir, write_once
 from bench.data.cases import Case
+from bench.data.grid import tuples
 from bench.data.measure import CaseFacts, Intensity, measure
 from results.record import digest_of
 
@@ -78,11 +79,7 @@ def _write(path: Path, body: dict[str, Any]) -> None:
 
 
 def _from_json(body: dict[str, Any]) -> CaseFacts:
-    lists = {key: _tuples(value) for key, value in body.items() if isinstance(value, list)}
+    lists = {key: tuples(value) for key, value in body.items() if isinstance(value, list)}
     counts = {int(value): number for value, number in body["counts"].items()}
     intensity = tuple(Intensity(*values) for values in body["intensity"])
     return CaseFacts(**(body | lists | {"counts": counts, "intensity": intensity}))
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value

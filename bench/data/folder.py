@@ -6,6 +6,7 @@ A name that ends in `-binary` opens the task before it with all foreground merge
 from __future__ import annotations
 
 import difflib
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,7 +74,10 @@ def _places(root: Path) -> dict[str, Path]:
             raise DataError(f"{root}: is a file, but no CSV; give a folder of tasks, a task folder or a .csv file")
         return {root.stem: root}
     if not root.is_dir():
-        raise DataError(f"data folder {root} does not exist; give a folder that holds Task folders, or a CSV file")
+        raise DataError(
+            f"data folder {root} does not exist; give a folder that holds Task folders, or a CSV file; "
+            f"`python -m bench data sample --to {shlex.quote(str(root))}` makes a small one"
+        )
     if (root / FILE).is_file():
         return {root.resolve().name: root}
     folders = {p.parent.name: p.parent for p in root.glob(f"*/{FILE}") if not p.parent.name.startswith(".")}

@@ -38,7 +38,7 @@ class Grid:
     @classmethod
     def of(cls, body: dict[str, Any]) -> Grid:
         """The grid that `dataclasses.asdict` and JSON made `body` of."""
-        return cls(**{name: _tuples(value) for name, value in body.items()})
+        return cls(**{name: tuples(value) for name, value in body.items()})
 
     @property
     def inside(self) -> tuple[slice, slice, slice]:
@@ -61,8 +61,9 @@ class Grid:
         return x, y, z
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(map(_tuples, value)) if isinstance(value, (list, tuple)) else value
+def tuples(value: Any) -> Any:
+    """JSON's lists as tuples, to any depth."""
+    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def to_native(prediction: Any, grid: Grid) -> np.ndarray:

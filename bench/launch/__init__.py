@@ -22,9 +22,20 @@ os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_
 
 from bench.launch.jobs import OnProgress, run
 from bench.launch.nodes import look_at_nodes
-from bench.launch.session import begin_anew, start, stop
+from bench.launch.session import begin_anew, leave, may_begin_anew, on_lost_head, start, stop
 from bench.launch.watch import RayGone
 
-__all__ = ["OnProgress", "RayGone", "begin_anew", "look_at_nodes", "run", "start", "stop"]
+__all__ = [
+    "OnProgress",
+    "RayGone",
+    "begin_anew",
+    "leave",
+    "look_at_nodes",
+    "may_begin_anew",
+    "on_lost_head",
+    "run",
+    "start",
+    "stop",
+]
 
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by our records, once

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from urllib.parse import urlsplit
 
+import psutil
 import ray
 
 from backbones.weights import cache_dir
 from bench.running import StudyError
 
 _SECONDS_TO_ANSWER = 5.0
+_SECONDS_TO_COME_BACK = 20.0
 #: What a worker must know before its process starts. Of a Ray of our own they inherit it.
 _HANDED_ON = ("MALLOC_ARENA_MAX", "HF_HUB_OFFLINE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 
@@ -38,22 +41,56 @@ def connect(address: str, gpus: float | None = None) -> str:
     return f"http://{context.dashboard_url}"
 
 
+def raylets_here() -> list[psutil.Process]:
+    """The raylet of the node that this process has joined; none where it came by `ray://`, or cannot see it."""
+    node = ray._private.worker._global_node
+    if node is None:
+        return []
+    every = psutil.process_iter(["name", "cmdline"])
+    raylets = [one for one in every if one.info["name"] == "raylet"]
+    return [one for one in raylets if any(node.raylet_socket_name in part for part in one.info["cmdline"] or ())]
+
+
+class Head:
+    """The process that manages a cluster. Without it Ray waits for a minute, and then ends ours without a word."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self._heard = address, time.monotonic()
+
+    def lives(self) -> bool:
+        """False once it has not answered for some time: a cluster may bring it up again."""
+        if not _silent(self.address):
+            self._heard = time.monotonic()
+        return time.monotonic() - self._heard < _SECONDS_TO_COME_BACK
+
+
 def _knock(address: str) -> None:
     """Ray itself tries for a minute before it says that nobody answers."""
-    place = urlsplit(address if "//" in address else f"//{address}")
-    if address == "auto" or not place.hostname:
-        return
-    try:
-        socket.create_connection((place.hostname, place.port or 0), _SECONDS_TO_ANSWER).close()
-    except OSError as error:
+    if address != "auto" and (error := _silent(address)):
         raise StudyError(
             f"--address {address}: nobody answers there ({error.strerror or error}); `ray start --head` prints the "
             "address to give, and ray:// goes to port 10001 of the head unless it was told another"
         ) from error
 
 
+def _silent(address: str) -> OSError | None:
+    """Why nobody answers at an address; None if somebody does."""
+    place = urlsplit(address if "//" in address else f"//{address}")
+    try:
+        socket.create_connection((place.hostname, place.port or 0), _SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        return error
+    return None
+
+
 def _reason(error: Exception, address: str) -> str:
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") else lines[0]  # a traceback's cause is its end
+    if "client server failed" in text:
+        return (
+            f"{text} That log is on the head; where it was only too busy, the same command may do. On a node of the "
+            "cluster HOST:PORT needs no such server"
+        )
     known = "token" in text.lower() or "authenticat" in text.lower()
     if known or (isinstance(error, ConnectionError) and address != "auto"):  # somebody answered when we knocked
         return (

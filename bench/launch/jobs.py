@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,7 @@ from bench.launch.told import told
 from bench.launch.watch import OnProgress, Watch
 from bench.stopping import Stop, Stopped, Terminated, asked
 from bench.trial import Report, TrialJob, attempt, attempt_together, record_failure
+from results import store
 
 _SECONDS_BETWEEN_REPORTS = 2.0
 #: How often a trial whose process died is begun again, from its checkpoint, before it counts as failed.
@@ -118,7 +120,7 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
     scale = scaling(job)
     # Train wants a folder that the nodes of all workers share, as they do the run folder.
     with tempfile.TemporaryDirectory(prefix=".train-", dir=job.run) as storage:
-        TorchTrainer(
+        trainer = TorchTrainer(
             _rank,
             train_loop_config={"job": job},
             torch_config=NodeTorchConfig(backend="nccl" if scale.use_gpu else "gloo"),
@@ -129,7 +131,21 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
                 callbacks=cast(Any, [TuneReportCallback()]),
                 failure_config=ray_train.FailureConfig(max_failures=RETRIES),
             ),
-        ).fit()
+        )
+        try:
+            trainer.fit()
+        except ray_train.TrainingFailedError as error:
+            _give_up(job, error)
+
+
+def _give_up(job: TrialJob, error: Exception) -> None:
+    """Record what Train has tried often enough; raised, Tune would have it tried as often again.
+
+    Where not even that can be written, `Watch` finds the trial without a record.
+    """
+    if job.spec.digest not in store.completed(Path(job.run)):
+        with contextlib.suppress(OSError):
+            record_failure(job, "".join(traceback.format_exception(error)))
 
 
 def _rank(config: dict[str, Any]) -> None:

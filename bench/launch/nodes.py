@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,15 +26,14 @@ from bench.trial import TrialJob
 _SECONDS_TO_ANSWER = 180.0
 #: With less room than this in its cache, a node would soon fail to prepare cases.
 _LEAST_ROOM = 1_000_000_000
-_PACKAGES = ("bench", "backbones", "mvl", "results", "reports")
 
 
 @dataclass(frozen=True)
 class Needs:
     """What trials need on a node, as it is here.
 
-    files: path -> size. blocks: path of a block -> its backbone. mark: a file that was just written to the run folder.
-    data is empty where nothing is trained.
+    files: path -> size. blocks: path of a block -> its backbone. mark: a file that was just written to the run folder,
+    empty where none is needed. data is empty where nothing is trained.
     """
 
     data: str
@@ -54,14 +52,15 @@ class Seen:
     free: int = 0
 
 
-def look_at_nodes(jobs: Sequence[TrialJob]) -> list[str]:
+def look_at_nodes(jobs: Sequence[TrialJob], shared: bool = True) -> list[str]:
     """A line a node; StudyError with a line a problem, each with the node's name.
 
+    shared: every node has to see the run folder, as trials write to it.
     A node without a CPU, as a head that only manages, needs no data: a trial's coordinator may still come to lie on it.
     """
     there = [node for node in ray.nodes() if node["Alive"]]
     asked = ray.remote(num_cpus=0, max_retries=1)(look)
-    with _marked(Path(jobs[0].run)) as mark:
+    with _marked(Path(jobs[0].run)) if shared else nullcontext() as mark:
         needs = needs_of(jobs, mark)
         both = {True: ray.put(needs), False: ray.put(replace(needs, data="", files={}, blocks={}))}
         answers = [asked.options(scheduling_strategy=_on(node)).remote(both[_trains(node)]) for node in there]
@@ -95,30 +94,21 @@ def _line(node: Mapping[str, Any], seen: Seen) -> str:
     return f"node {name_of(node)}: {has.get('CPU', 0):g} CPU{gpus}, {gigabytes(seen.free)} free in its cache"
 
 
-def needs_of(jobs: Sequence[TrialJob], mark: Path) -> Needs:
-    """What these trials need, as it is on this machine."""
+def needs_of(jobs: Sequence[TrialJob], mark: Path | None) -> Needs:
+    """What these trials need, as it is on this machine; mark is None where they need no run folder."""
     data = jobs[0].data
     files: dict[str, int] = {}
     for task in dict.fromkeys(job.spec.task for job in jobs):
         for case in open_task(Path(data), task).cases:
             files |= {str(path): path.stat().st_size for path in files_of(case)}
     blocks = {str(job.block.path): job.block.backbone for job in jobs if job.block}
-    return Needs(data, files, blocks, str(mark), str(cache_dir().resolve()), versions())
+    return Needs(data, files, blocks, str(mark or ""), str(cache_dir().resolve()), versions())
 
 
 def versions() -> dict[str, str]:
     """Of everything that must be the same on all nodes: packages, Python, and this code."""
     python = ".".join(platform.python_version_tuple()[:2])
-    return provenance.versions() | {"Python": python, "this code": _code()}
-
-
-def _code() -> str:
-    """A digest of the suite's own files, wherever they lie."""
-    root = Path(__file__).resolve().parents[2]
-    digest = hashlib.sha256()
-    for path in sorted(path for name in _PACKAGES for path in (root / name).rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()[:12]
+    return provenance.versions() | {"Python": python, "this code": provenance.code()}
 
 
 def look(needs: Needs) -> Seen:
@@ -154,6 +144,8 @@ def _blocks(needs: Needs) -> Iterator[str]:
 
 def _run_folder(needs: Needs) -> Iterator[str]:
     mark = Path(needs.mark)
+    if not needs.mark:
+        return
     if not mark.is_file():
         yield f"the run folder {mark.parent} is not that of this command; give an --out that all nodes share"
     elif not os.access(mark.parent, os.W_OK):

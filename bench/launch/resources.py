@@ -40,8 +40,6 @@ def slots(job: TrialJob, there: Sequence[Node]) -> int:
             f"--workers-per-trial: {job.workers} workers need {each} each, and there is room for {workers} "
             f"(nodes: {has}); see --gpus-per-worker and --cpus-per-worker"
         )
-    if job.spec.train.get("precision") == "fp16" and not gpus:
-        raise StudyError("--precision fp16: needs a GPU, and this cluster has none; use fp32, or bf16")
     return workers // job.workers
 
 

@@ -12,8 +12,10 @@ from typing import Any, cast
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 
+from bench.launch.client import run_there, through_client
 from bench.launch.resources import nodes, resources, slots
-from bench.launch.watch import error_of
+from bench.launch.watch import error_of, look_at_ray
+from bench.stopping import Stop, Terminated
 from bench.tuning.sample import attempt
 from bench.tuning.samples import OnSample, Sample, State
 from bench.tuning.search import ETA, Search, Wish
@@ -28,14 +30,31 @@ def run_search(
     wish: Wish,
     todo: Sequence[Sample],
     before: Sequence[Sample],
+    max_concurrent: int,
     on_sample: OnSample,
-    max_concurrent: int = 0,
+    stop: Stop,
 ) -> None:
     """Run samples to their ends. before are those that ended earlier: the search goes on from what they showed.
 
-    Ray must be running. Where Optuna chooses, samples get their values as they start.
+    Ray must be running. Where Optuna chooses, samples get their values as they start. RayGone where Ray itself died,
+    Terminated once a stop was asked for: a sample has no checkpoint that could be waited for.
     """
-    there, first = nodes(), search.job(search.example)
+    if through_client():
+        return run_there(_on_cluster, on_sample, search, wish, todo, before, max_concurrent)
+    stop.trials(True)  # so that it only asks: Ray's own code would turn an exception from a signal into another
+    return _on_cluster(search, wish, todo, before, max_concurrent, on_sample, stop)
+
+
+def _on_cluster(
+    search: Search,
+    wish: Wish,
+    todo: Sequence[Sample],
+    before: Sequence[Sample],
+    max_concurrent: int,
+    on_sample: OnSample,
+    stop: Stop | None = None,
+) -> None:
+    there, first = nodes(), search.first
     room = slots(first, there)
     concurrent = min(room, max_concurrent or room)
     chosen = {} if wish.method == "optuna" else {sample.number: sample.values for sample in todo}
@@ -52,7 +71,7 @@ def run_search(
                 scheduler=_asha(search.shares, before) if wish.method == "asha" else None,
                 search_alg=None if chosen else _optuna(search, before),
             ),
-            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Listener(todo, on_sample)]),
+            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Listener(todo, on_sample, stop)]),
         )
         tuner.fit()
 
@@ -120,11 +139,11 @@ def _domains(space: Space) -> dict[str, Any]:
 class _Listener(tune.Callback):
     """Makes samples of what Tune tells, and passes them on."""
 
-    def __init__(self, todo: Sequence[Sample], on_sample: OnSample) -> None:
+    def __init__(self, todo: Sequence[Sample], on_sample: OnSample, stop: Stop | None) -> None:
         self.todo = {sample.number: sample for sample in todo}
         self.samples: dict[str, Sample] = {}
         self.began: dict[str, float] = {}
-        self.on_sample = on_sample
+        self.on_sample, self.stop = on_sample, stop
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its callbacks for a restore that this project never makes."""
@@ -140,7 +159,12 @@ class _Listener(tune.Callback):
         self._now(trial, self._sample(trial).ended(), 1.0)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._now(trial, replace(self._sample(trial), state=State.FAILED, error=error_of(trial)), 1.0)
+        self._now(trial, self._sample(trial).died(error_of(trial)), 1.0)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        look_at_ray()
+        if self.stop and self.stop.asked:
+            raise Terminated
 
     def _sample(self, trial: Any) -> Sample:
         """The trial's sample; a process that dies as it comes up is an error without a start."""

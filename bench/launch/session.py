@@ -6,10 +6,10 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 import ray
@@ -17,15 +17,20 @@ from ray._private import ray_constants
 
 from backbones.weights import cache_dir
 from bench import machine
+from bench.alive import Heart
 from bench.launch import token
-from bench.launch.cluster import connect
+from bench.launch.cluster import Head, connect, raylets_here
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
 
 #: How often the command begun anew, in its environment, and how often it may.
 _RESTARTS, _MOST_RESTARTS = "BENCH_RESTARTS", 10
-#: What start() began on this machine.
-_raylets: list[psutil.Process] = []
+#: The raylet without which nothing runs here: the one that start() began, or that of a cluster's node.
+_began: list[psutil.Process] = []
+_joined: list[psutil.Process] = []
+#: What asks for the head of the cluster that was joined.
+_asking = contextlib.ExitStack()
+_SECONDS_BETWEEN_LOOKS = 3.0
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,9 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
     With gpus 0 no worker sees a GPU.
     """
     if address:
-        return Dashboard(connect(address, gpus), token.read(), "")
+        dashboard = Dashboard(connect(address, gpus), token.read(), "")
+        _joined[:] = raylets_here()
+        return dashboard
     if gpus == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["BENCH_CACHE"] = str(cache_dir().resolve())  # workers inherit it, and stand in another folder
@@ -70,27 +77,40 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
             logging_level=logging.ERROR,
             object_store_memory=_OBJECT_STORE_BYTES,
         )
-    _raylets[:] = [child for child in psutil.Process().children() if child.name() == "raylet"]
+    _began[:] = [child for child in psutil.Process().children() if child.name() == "raylet"]
     targets = Path(context.address_info["session_dir"]) / ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE
     return Dashboard(f"http://{context.dashboard_url}", token.read(), str(targets))
 
 
 def is_up() -> bool:
-    """Whether the raylet that start() began lives: without it nothing runs, and Ray soon ends our process."""
+    """Whether the raylet of this node lives: without it nothing runs, and Ray soon ends a process that began it."""
     try:
-        return all(raylet.status() != psutil.STATUS_ZOMBIE for raylet in _raylets)
+        return all(raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE for raylet in (*_began, *_joined))
     except psutil.NoSuchProcess:
         return False
 
 
-def begin_anew() -> None:
-    """Kill what start() began and run this process's own command again in its place; returns if too often done.
+def on_lost_head(act: Callable[[], None]) -> None:
+    """Call act, from a thread of its own, once the head of a cluster that this process is a node of is gone.
 
-    Ray cannot be shut down without its raylet: it ends the whole process as it tries.
+    The main thread may then stand in a call of Ray's that never returns.
+    """
+    if _joined:
+        head = Head(ray.get_runtime_context().gcs_address)
+        _asking.enter_context(Heart(lambda: None if head.lives() else act(), _SECONDS_BETWEEN_LOOKS))
+
+
+def may_begin_anew() -> bool:
+    """Whether the command may run itself again: Ray was begun by it, and it has not done so too often."""
+    return bool(_began) and int(os.environ.get(_RESTARTS, 0)) < _MOST_RESTARTS
+
+
+def begin_anew() -> NoReturn:
+    """Kill what start() began and run this process's own command again in its place.
+
+    Ray cannot be shut down without the raylet that it began: it ends the whole process as it tries.
     """
     done = int(os.environ.get(_RESTARTS, 0))
-    if done >= _MOST_RESTARTS:
-        return
     family = psutil.Process().children(recursive=True)
     for process in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -100,9 +120,18 @@ def begin_anew() -> None:
     os.execve(sys.executable, sys.orig_argv, os.environ | {_RESTARTS: str(done + 1)})
 
 
+def leave(code: int) -> NoReturn:
+    """End this process at once. Ray's own end would wait for what is gone, and then end it without a word of ours."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def stop() -> None:
     """End every process that start() began; a cluster that was joined is left standing."""
-    _raylets.clear()
+    _began.clear()
+    _joined.clear()
+    _asking.close()
     ray.shutdown()
 
 

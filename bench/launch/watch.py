@@ -9,10 +9,13 @@ from ray import tune
 
 from bench import live
 from bench.launch.session import is_up
-from bench.stopping import Stop, Terminated
+from bench.stopping import Stop, Terminated, asked
 from bench.trial import TrialJob, record_failure
 from results import store
 from results.record import Status
+
+#: By which words Ray tells that a process is gone, in lower case.
+_GONE = ("actor died", "actor is dead", "worker died", "node died", "actor is temporarily unavailable")
 
 
 class OnProgress(Protocol):
@@ -52,8 +55,7 @@ class Watch(tune.Callback):
         """
         if self.unwritable:
             raise self.unwritable
-        if not is_up():
-            raise RayGone("Ray's raylet died")
+        look_at_ray()
         if not (self.stop and self.stop.asked):
             return
         running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}
@@ -62,7 +64,11 @@ class Watch(tune.Callback):
             raise Terminated
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        self._ended(trial.config["key"])
+        key = trial.config["key"]
+        job = self.jobs[key]
+        if not _record_path(job).exists() and not asked(Path(job.run))():
+            self._record_failure(job, "its workers failed, and could not write why; the log of Ray may tell")
+        self._ended(key)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
@@ -71,12 +77,15 @@ class Watch(tune.Callback):
             self.unborn.append(job)
             return
         if job.spec.digest not in store.completed(Path(job.run)):  # a process may die after its record is written
-            try:
-                record_failure(job, error_of(trial))
-            except OSError as error:  # a full disk: the trials to come would fare no better
-                self.unwritable = error
+            self._record_failure(job, error_of(trial))
         live.forget(Path(job.run), key)
         self._ended(key)
+
+    def _record_failure(self, job: TrialJob, error: str) -> None:
+        try:
+            record_failure(job, error)
+        except OSError as problem:  # a full disk: the trials to come would fare no better
+            self.unwritable = problem
 
     def _ended(self, key: str) -> None:
         self.on_progress(key, 1.0, _failed(self.jobs[key]))
@@ -84,13 +93,30 @@ class Watch(tune.Callback):
 
 def _failed(job: TrialJob) -> bool:
     try:
-        return store.read_file(Path(job.run) / "trials" / f"{job.spec.key}.json").status is not Status.COMPLETE
+        return store.read_file(_record_path(job)).status is not Status.COMPLETE
     except (OSError, store.RecordError):
         return True
 
 
+def look_at_ray() -> None:
+    """RayGone where Ray itself died."""
+    if not is_up():
+        raise RayGone("Ray's raylet died")
+
+
+def _record_path(job: TrialJob) -> Path:
+    return store.key_path(Path(job.run) / "trials", job.spec.key, ".json")
+
+
 def error_of(trial: Any) -> str:
-    """What Ray wrote of a failure, in its own words."""
-    if not trial.error_file:
-        return "Ray gives no reason"
-    return Path(trial.error_file).read_text().strip()
+    """Why a trial or its process failed: Ray's account of it, and below it ours where the process is gone.
+
+    People are shown the last line.
+    """
+    told = Path(trial.error_file).read_text().strip() if trial.error_file else "Ray gives no reason"
+    text = told.lower()
+    if "low on memory" in text:
+        return f"{told}\nits process was killed: its machine was low on memory"
+    if any(words in text for words in _GONE):
+        return f"{told}\nits process died: it was killed, or its machine is gone"
+    return told

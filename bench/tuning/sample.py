@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.data.prepared import PreparedCase
+from bench.failures import advised
 from bench.tuning.samples import Rung, State
 from bench.tuning.search import Search
 from bench.tuning.space import Values
@@ -36,8 +37,8 @@ def attempt(search: Search, values: Values, tell: Tell) -> None:
     except Exception as error:
         # A network that gives no numbers has diverged, whether its loss shows it or its output.
         state = State.DIVERGED if isinstance(error, Diverged | PredictionError) else State.FAILED
-        text = "".join(traceback.format_exception(error)).strip()
-        tell({"share": 1.0, "state": state.value, "error": text})
+        text = "".join(traceback.format_exception(error))
+        tell({"share": 1.0, "state": state.value, "error": advised(text)})
     finally:
         gc.collect()  # an engine is a ring of references, and a process serves many samples
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from bench.failures import advised
 from bench.study import StudyError
 from results.store import atomic_write
 
@@ -57,15 +58,18 @@ class Sample:
     def told(self, entry: Mapping[str, Any]) -> Sample:
         """The sample after it has told of itself: `bench.tuning.sample.Tell` says how."""
         if rung := entry.get("rung"):
-            return replace(self, rungs=(*self.rungs, Rung(**rung)))
+            # Whoever is killed from now on finds a finished sample: nothing but an answer is missing of its training.
+            state = State.COMPLETE if rung["share"] >= 1 else self.state
+            return replace(self, state=state, rungs=(*self.rungs, Rung(**rung)))
         return replace(self, state=State(entry["state"]), error=entry["error"]) if "state" in entry else self
 
     def ended(self) -> Sample:
-        """The sample once nothing more comes of it: complete if it was scored at its very end."""
-        if self.state is not State.RUNNING:
-            return self
-        whole = bool(self.rungs) and self.rungs[-1].share >= 1
-        return replace(self, state=State.COMPLETE if whole else State.STOPPED)
+        """The sample once nothing more comes of it."""
+        return replace(self, state=State.STOPPED) if self.state is State.RUNNING else self
+
+    def died(self, error: str) -> Sample:
+        """The sample once its process is gone: what it had ended in before that stands."""
+        return replace(self, state=State.FAILED, error=advised(error)) if self.state is State.RUNNING else self
 
 
 #: Called as a sample goes on, with the share of it that is done; 1.0 once it has ended.

@@ -76,6 +76,17 @@ class Search:
         jobs = [job for job in plan.expand(inner, self.ground) if job.spec.control == self.control]
         return next(job for job in jobs if values.get("layer", job.spec.layer) == job.spec.layer)
 
+    @property
+    def jobs(self) -> list[TrialJob]:
+        """A trial of each layer: together they need what any sample needs."""
+        layers = _dimension(self.space, "layer")
+        return [self.job(self.example | {"layer": layer}) for layer in layers.values] if layers else [self.first]
+
+    @property
+    def first(self) -> TrialJob:
+        """The trial of one choice of values."""
+        return self.job(self.example)
+
     def sides(self) -> tuple[list[Case], list[Case]]:
         """The inner training and the inner validation cases."""
         by_id = {case.id: case for case in self.ground.folders[self.task].cases}
@@ -108,7 +119,7 @@ class Search:
             "search": [dimension.text for dimension in self.space],
             "rungs": list(self.shares),
             "inner": asdict(self.split) | {"seed": SEED},
-            "training_data": self.job(self.example).spec.data_digest,
+            "training_data": self.first.spec.data_digest,
             "version": METHOD,
         } | fixed
 
@@ -128,6 +139,7 @@ def make_search(study: StudySpec, wish: Wish, say: Callable[[str], None]) -> Sea
     study = replace(study, controls=("lora",) if _has(space, "lora_rank") else ("none",), references=(), variants={})
     study = replace(study, backbones=(_with_layers(request, space),))
     _check_values(study, space)
+    _check_rungs(study, wish)
     narrow = training_side(fold, fraction)
     ground = preflight.check(_narrowed(study), say, narrow)
     ((task, folder),) = ground.folders.items()
@@ -208,6 +220,19 @@ def _check_values(study: StudySpec, space: Space) -> None:
                 replace(study, settings=overlaid(study.settings, {dimension.name: value}))
             except StudyError as error:
                 raise StudyError(f"--search {dimension.text}: {error}") from error
+
+
+def _check_rungs(study: StudySpec, wish: Wish) -> None:
+    """A sample is scored at the end of an entry of its curve: more rungs than differ there would be none."""
+    train, most = study.resolved()["train"], 1
+    epochs = min(train["epochs"], train["steps"] or train["epochs"])
+    while -(-epochs // ETA**most) < -(-epochs // ETA ** (most - 1)):
+        most += 1
+    if wish.rungs > most:
+        raise StudyError(
+            f"--rungs {wish.rungs}: a training of {epochs} epochs (train.epochs, train.steps) has at most {most} such "
+            f"places; use {most} or fewer, or a longer training"
+        )
 
 
 def _control(ground: preflight.Ground, request: Request, space: Space) -> str:

@@ -11,10 +11,10 @@ from typing import Protocol
 from rich.console import Console
 from rich.table import Table
 
-from bench import plan
-from bench.errors import INTERRUPTED
-from bench.holder import held
+from bench import on_ray, plan
+from bench.holder import check_place, held
 from bench.progress import TrialProgress, to_stderr
+from bench.stopping import Stop
 from bench.study import StudyError, StudySpec
 from bench.tuning import samples as store
 from bench.tuning.samples import ENDED, OnSample, Sample, State, best_first
@@ -24,6 +24,7 @@ from bench.tuning.winner import check_target, write_winner
 
 #: How many of the best samples are shown.
 _SHOWN = 5
+_KEPT = on_ray.Kept("what was searched is kept", "what was searched is kept")
 
 
 class Runner(Protocol):
@@ -37,8 +38,8 @@ class Runner(Protocol):
 def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner: Runner | None = None) -> int:
     """Search, then write the winner as a TOML study.
 
-    0 when there is a winner, 1 when there is none or samples were not run, 130 after Ctrl-C. StudyError for bad input,
-    before anything is trained. runner is what runs samples: Ray if it is left out.
+    0 when there is a winner, 1 when there is none or samples were not run, 130 after Ctrl-C, 143 after SIGTERM.
+    StudyError for bad input, before anything is trained. runner is what runs samples: Ray if it is left out.
     """
     _check_installed(wish.method)
     if to:
@@ -46,17 +47,16 @@ def tune(study: StudySpec, wish: Wish, to: Path | None, console: Console, runner
     search = make_search(study, wish, console.log if console.is_terminal else to_stderr)
     run = Path(study.out or f"runs/tune-{search.task}-{search.arm}-fold{search.study.folds[0]}")
     target = to or run / "tuned.toml"
-    if run.exists() and (not run.is_dir() or (run / plan.FILE).exists()):
-        raise StudyError(f"--out {run}: is a file or the run folder of a study; give another folder")
-    run.mkdir(parents=True, exist_ok=True)
-    with held(run, "search"):
+    check_place(run)
+    if (run / plan.FILE).exists():
+        raise StudyError(f"--out {run}: is the run folder of a study; give another folder")
+    with held(run, "search"), Stop(run) as stop:
         store.bind(run, search.identity(wish.method))
-        finished = _run_missing(search, wish, run, console, runner or _on_ray(study, console))
+        ended = _run_missing(search, wish, run, console, stop, runner or _on_ray(study, console, stop))
     found = store.read(run)
     _say_end(search, found, console)
-    if not finished:
-        console.print("stopped; what was searched is kept, the same command goes on from here")
-        return INTERRUPTED
+    if ended:
+        return ended
     over = {sample.number for sample in found if sample.state is not State.RUNNING}
     if unrun := sum(sample.number not in over for sample in _planned(search, wish)):
         console.print(f"not run: {unrun} samples; the same command goes on from here", style="red", highlight=False)
@@ -77,46 +77,40 @@ def _check_installed(method: str) -> None:
         )
 
 
-def _on_ray(study: StudySpec, console: Console) -> Runner:
+def _on_ray(study: StudySpec, console: Console, stop: Stop) -> Runner:
     def run(search: Search, wish: Wish, todo: Sequence[Sample], before: Sequence[Sample], on_sample: OnSample) -> None:
-        from bench import launch
         from bench.launch.search import run_search
 
-        console.print("starting Ray …")
-        try:
-            ray = launch.start(address=study.address, gpus=study.gpus_per_worker)
-            console.print(ray.words(console.is_terminal), highlight=False, markup=False)
-            run_search(search, wish, todo, before, on_sample, study.max_concurrent)
-        finally:
-            launch.stop()
+        on_ray.begin(study, search.jobs, _KEPT, stop, console, shared=False)  # samples are stored by this process
+        run_search(search, wish, todo, before, study.max_concurrent, on_sample, stop)
 
     return run
 
 
-def _run_missing(search: Search, wish: Wish, run: Path, console: Console, runner: Runner) -> bool:
-    """Run the samples that have not ended yet; False if Ctrl-C stopped it."""
+def _run_missing(search: Search, wish: Wish, run: Path, console: Console, stop: Stop, runner: Runner) -> int:
+    """Run the samples that have not ended yet; 0, or the exit code of what ended it early."""
     drawn = _planned(search, wish)
     before = [sample for sample in store.read(run) if sample.state in ENDED]
     over = {sample.number for sample in before}
     todo = [sample for sample in drawn if sample.number not in over]
     _say_ground(search, wish, drawn, todo, console)
     if not todo:
-        return True
+        return 0
     titles = {str(sample.number): _title(sample) for sample in todo}
-    with TrialProgress(titles, console, "samples") as progress:
-        kept = dict[int, tuple[State, int]]()
+    kept = dict[int, tuple[State, int]]()
 
-        def on_sample(sample: Sample, share: float) -> None:
-            if kept.get(sample.number) != (now := (sample.state, len(sample.rungs))):
-                store.write(run, sample)
-                kept[sample.number] = now
-            progress.update(str(sample.number), share)
+    def work() -> None:
+        with TrialProgress(titles, console, "samples") as progress:
 
-        try:
+            def on_sample(sample: Sample, share: float) -> None:
+                if kept.get(sample.number) != (now := (sample.state, len(sample.rungs))):
+                    store.write(run, sample)
+                    kept[sample.number] = now
+                progress.update(str(sample.number), share, failed=sample.state is State.FAILED)
+
             runner(search, wish, todo, before, on_sample)
-        except KeyboardInterrupt:
-            return False
-    return True
+
+    return on_ray.exit_code(work, _KEPT, stop, console)
 
 
 def _planned(search: Search, wish: Wish) -> list[Sample]:

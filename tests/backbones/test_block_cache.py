@@ -18,8 +18,8 @@ from backbones import safetensors_file, weights
 from backbones.safetensors_file import Raw
 from backbones.torch_bytes import DTYPES, as_raw, as_tensor
 from tests.backbones import tiny
+from tests.backbones.checkpoint_room import assert_same_output
 from tests.backbones.hub_server import HubServer
-from tests.backbones.test_weights import assert_same_output
 
 ROW = tiny.spec("gpt2")
 

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from backbones import hub_client, ranges, weights
 from tests.backbones import tiny
+from tests.backbones.checkpoint_room import assert_same_output, write_pickles
 from tests.backbones.hub_server import COMMIT, HubServer
-from tests.backbones.test_weights import assert_same_output, write_pickles
 
 ROW = tiny.spec("llama3")
 

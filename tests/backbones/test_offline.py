@@ -12,8 +12,8 @@ import pytest
 import backbones
 from backbones import hub_cache, weights
 from tests.backbones import tiny
+from tests.backbones.checkpoint_room import assert_same_output, write_pickles
 from tests.backbones.hub_server import COMMIT
-from tests.backbones.test_weights import assert_same_output, write_pickles
 
 ROW = tiny.spec("llama3")
 

@@ -64,4 +64,5 @@ def quiet(entry: dict[str, Any], share: float) -> None:
 def left_behind(run: Path) -> list[Path]:
     """What no run that has ended should leave: checkpoints, drafts, temporary files."""
     drafts = [path for path in run.rglob("*") if path.name.endswith((".tmp", ".draft", ".part"))]
-    return [*drafts, *(run / "checkpoints").rglob("*")]
+    marks = [path for path in run.iterdir() if path.name.startswith((".train-", ".seen-"))]
+    return [*drafts, *marks, *(run / "checkpoints").rglob("*")]

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from bench.activations import look, on_slice
+from bench.activations import Look, blended, on_slice
+from bench.evaluate import Inference, predict
 from bench.study import StudySpec
 from bench.trial import attempt
-from tests.bench.test_trial import SMALL, held_out, jobs_of
+from mvl.observe import observed
+from tests.bench.trial_room import SMALL, held_out, jobs_of
 from tests.mvl.test_segmenter import Block, tiny
 
 
@@ -54,12 +56,28 @@ def test_none_are_kept_where_none_are_asked_for_and_no_number_changes(study):
     assert not (study.run.parent / "run-2" / "activations").exists()
 
 
+def look(model, image: np.ndarray, **more) -> Look:
+    how = Inference((8, 8, 8), 0.5, **more)
+    with observed(model) as passes:
+        list(predict(model, image, how, "a case"))
+    return blended(passes, image, (4, 4, 4), how)
+
+
+@pytest.mark.parametrize("more", [{"batch": 3}, {"mirror": "x"}, {"mirror": "xyz", "batch": 4}])
+def test_batches_and_mirrored_copies_do_not_change_what_is_seen(more):
+    model, image = tiny(Block()).eval(), np.random.default_rng(0).normal(size=(2, 13, 9, 6)).astype(np.float32)
+    plain, other = look(model, image), look(model, image, **more)
+    for stage, map_XYZ in plain.maps.items():
+        np.testing.assert_allclose(other.maps[stage], map_XYZ, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(other.amplification, plain.amplification, rtol=0.05)
+
+
 @pytest.mark.parametrize("size", [(8, 8, 8), (13, 9, 6)])
 def test_the_map_of_a_known_token_is_its_mean_magnitude(size):
     """An encoder whose last block gives what it is told to: every patch shows its token's energy."""
     model = tiny().eval()
     model.encoder[-1].forward = lambda x_BND, grid: torch.full_like(x_BND, -3.0)
-    found = look(model, np.zeros((2, *size), np.float32), (8, 8, 8), 0.5)
+    found = look(model, np.zeros((2, *size), np.float32))
     assert found.maps["encoder"].shape == size
     np.testing.assert_allclose(found.maps["encoder"], 3.0, rtol=1e-5)
 
@@ -73,7 +91,7 @@ def test_a_tokens_energy_lies_over_its_patch():
         return out
 
     model.encoder[-1].forward = one_token
-    found = look(model, np.zeros((2, 8, 8, 8), np.float32), (8, 8, 8), 0.5)
+    found = look(model, np.zeros((2, 8, 8, 8), np.float32))
     expected = np.zeros((8, 8, 8))
     expected[:4, :4, 4:] = 2.0
     np.testing.assert_allclose(found.maps["encoder"], expected, atol=1e-6)
@@ -85,7 +103,7 @@ def test_the_slice_is_turned_as_the_preview_turns_it():
     """A flipped and permuted native grid: the strong corner of the map lies over the strong corner of the image."""
     from bench.data.folder import Volume
     from bench.data.grid import Grid, from_ras, to_ras
-    from bench.preview import Preview
+    from bench.preview import Preview, pictured
 
     ras = np.zeros((8, 6, 5), np.float32)
     ras[5:, :2, 3] = 1.0
@@ -93,7 +111,7 @@ def test_the_slice_is_turned_as_the_preview_turns_it():
     native = np.ascontiguousarray(from_ras(ras, affine))
     label = (native > 0).astype(np.uint8)
     preview = Preview()
-    preview.add("a", Volume(native[None], label, affine, (1.0, 1.0, 2.0)), label)
+    preview.add("a", pictured(Volume(native[None], label, affine, (1.0, 1.0, 2.0)), label))
     for box in (((0, 5), (0, 8), (0, 6)), ((2, 5), (0, 6), (0, 3))):
         grid = Grid(native.shape, tuple(map(tuple, affine)), box, ras.shape)
         kept = to_ras(native[grid.inside], affine)

@@ -2,140 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import pytest
 
-from tests.bench.test_run import REPOSITORY, SMALL, records
-
-EXAMPLES = REPOSITORY / "examples" / "cluster"
-BIN = Path(sys.executable).parent
-#: Ray takes 127.0.0.1 for the address of the network card; these are of this machine alone as well, and differ.
-FIRST, SECOND = "127.0.0.2", "127.0.0.3"
-#: Of a second node on the same machine: ports that a first one has already, and 256 MB for objects.
-BESIDE = ["--dashboard-agent-listen-port", "0", "--metrics-export-port", "0", "--object-store-memory", "100000000"]
+from tests.bench.cluster_room import BESIDE, EXAMPLES, FIRST, SECOND
+from tests.bench.test_run import SMALL, records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-@dataclass
-class Cluster:
-    """Two nodes with one core each, named `first` and `second`, begun by examples/cluster/by_hand.sh."""
-
-    folder: Path
-    port: int
-    dashboard: int
-    client: int
-    started: list[subprocess.Popen[bytes]]
-
-    @property
-    def env(self) -> dict[str, str]:
-        own = {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(self.folder / "token"),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "BENCH_CACHE": str(self.folder / "cache"),
-            "PYTHONPATH": str(REPOSITORY),
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "PORT": str(self.port),
-            "DASHBOARD_PORT": str(self.dashboard),
-            "DASHBOARD": f"http://127.0.0.1:{self.dashboard}",
-            "CLIENT_PORT": str(self.client),
-            "TEMP": str(self.folder / "ray"),
-            "PYTHON": sys.executable,
-        }
-        return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | own
-
-    def begin(self, *arguments: str, before: tuple[str, ...] = ()) -> None:
-        line = [*before, "bash", str(EXAMPLES / "by_hand.sh"), *arguments, "--num-cpus", "1", *BESIDE]
-        log = (self.folder / f"{len(self.started)}.log").open("wb")
-        self.started.append(
-            subprocess.Popen(line, env=self.env, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
-        )
-
-    def wait_for(self, nodes: int) -> None:
-        ask = "import ray, sys; ray.init(sys.argv[1], logging_level=50, log_to_driver=False); "
-        ask += "print(sum(node['Alive'] for node in ray.nodes()))"
-        deadline, out = time.monotonic() + 120, ""
-        while time.monotonic() < deadline:
-            line = [sys.executable, "-c", ask, f"{FIRST}:{self.port}"]
-            done = subprocess.run(line, env=self.env, capture_output=True, text=True, timeout=120, check=False)
-            out = done.stdout + done.stderr
-            if done.stdout.split()[-1:] == [str(nodes)]:
-                return
-            time.sleep(1)
-        logs = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
-        pytest.fail(f"no cluster of {nodes} nodes:\n{out}\n{logs}")
-
-    def alive(self) -> bool:
-        return all(process.poll() is None for process in self.started)
-
-    def bench(self, *arguments: str, timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        return self.run([sys.executable, "-m", "bench", *arguments], timeout)
-
-    def run(self, line: list[str], timeout: float = 400) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            line, env=self.env, capture_output=True, text=True, timeout=timeout, check=False, cwd=self.folder
-        )
-
-    def end(self) -> None:
-        """At once: told gently, a node that has work lets half a minute pass."""
-        family = [child for process in self.started for child in (*_family(process.pid), process)]
-        for process in family:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
-        for process in self.started:
-            process.wait(30)
-
-
-def _family(pid: int) -> list[psutil.Process]:
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-@pytest.fixture
-def empty(tmp_path_factory) -> Iterator[Cluster]:
-    """A cluster that nobody has begun yet. Ray's sockets want a short path."""
-    folder = Path("/tmp") / f"bench-cluster-{secrets.token_hex(4)}"
-    folder.mkdir()
-    cluster = Cluster(folder, *free_ports(3), started=[])
-    try:
-        yield cluster
-    finally:
-        cluster.end()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-@pytest.fixture
-def cluster(empty: Cluster) -> Cluster:
-    empty.begin("head", FIRST, "--node-name", "first")
-    empty.wait_for(1)
-    empty.begin("node", SECOND, FIRST, "--node-name", "second")
-    empty.wait_for(2)
-    return empty
 
 
 def study(data: Path, run: Path, *more: str) -> list[str]:
@@ -183,35 +62,36 @@ def hides(folder: Path) -> tuple[str, ...]:
     return line
 
 
-def test_a_node_without_the_data_is_found_before_the_first_trial(empty, tiny_msd):
-    data = empty.folder / "data"
+def test_a_node_without_the_data_is_found_before_the_first_trial(bare, tiny_msd):
+    data = bare.folder / "data"
     shutil.copytree(tiny_msd, data)
     prefix = hides(data)
-    empty.begin("head", FIRST, "--node-name", "first")
-    empty.wait_for(1)
-    empty.begin("node", SECOND, FIRST, "--node-name", "second", before=prefix)
-    empty.wait_for(2)
-    run = empty.folder / "run"
-    done = empty.bench("run", *study(data, run), "--address", f"{FIRST}:{empty.port}")
+    bare.begin("head", FIRST, "--node-name", "first")
+    bare.wait_for(1)
+    bare.begin("node", SECOND, FIRST, "--node-name", "second", before=prefix)
+    bare.wait_for(2)
+    run = bare.folder / "run"
+    done = bare.bench("run", *study(data, run), "--address", f"{FIRST}:{bare.port}")
     assert done.returncode == 2 and not records(run), done.stdout + done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "node second (127.0.0.3)" in errors[0] and "12 of 12 data files" in errors[0], errors
-    assert "Traceback" not in done.stderr and empty.alive()
+    assert "Traceback" not in done.stderr and bare.alive()
 
 
-def test_another_token_is_turned_away_with_words(empty, tiny_msd):
-    empty.begin("head", FIRST, "--node-name", "first")
-    empty.wait_for(1)
-    env = {k: v for k, v in empty.env.items() if k != "RAY_AUTH_TOKEN_PATH"} | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-    line = [sys.executable, "-m", "bench", "run", *study(tiny_msd, empty.folder / "run")]
-    line += ["--address", f"{FIRST}:{empty.port}"]
-    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300, check=False, cwd=empty.folder)
+def test_another_token_is_turned_away_with_words(bare, tiny_msd):
+    bare.begin("head", FIRST, "--node-name", "first")
+    bare.wait_for(1)
+    env = {k: v for k, v in bare.env.items() if k != "RAY_AUTH_TOKEN_PATH"} | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    line = [sys.executable, "-m", "bench", "run", *study(tiny_msd, bare.folder / "run")]
+    line += ["--address", f"{FIRST}:{bare.port}"]
+    done = subprocess.run(line, env=env, capture_output=True, text=True, timeout=300, check=False, cwd=bare.folder)
     assert done.returncode == 2 and "RAY_AUTH_TOKEN" in done.stderr, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
 
 
 SRUN = f"""#!/usr/bin/env bash
-# Stands for Slurm's: runs the command here, as on the node that it names.
+# Stands for Slurm's: runs the command here, as on the node that it names. It must be told the cores, as since 22.05.
+[[ " $* " == *" --cpus-per-task=$SLURM_CPUS_PER_TASK "* ]] || {{ echo "srun gives one core"; exit 1; }}
 while [[ $1 == --* ]]; do [[ $1 == --nodelist=* ]] && node=${{1#*=}}; shift; done
 case $node in first) ip={FIRST} ;; second) ip={SECOND} ;; esac
 [[ $1 == hostname ]] && exec echo $ip
@@ -220,20 +100,20 @@ exec "$@" --node-name $node {" ".join(BESIDE)}
 """
 
 
-def test_the_slurm_script_with_a_stand_in_for_srun(empty, tiny_msd):
-    tools = empty.folder / "bin"
+def test_the_slurm_script_with_a_stand_in_for_srun(bare, tiny_msd):
+    tools = bare.folder / "bin"
     tools.mkdir()
     for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\nprintf 'first\\nsecond\\n'\n")):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
-    slurm = {"SLURM_JOB_NODELIST": "first,second", "SLURM_JOB_ID": str(empty.port), "SLURM_CPUS_PER_TASK": "1"}
-    env = {k: v for k, v in empty.env.items() if not k.startswith("RAY_AUTH")} | slurm
-    env |= {"PATH": f"{tools}{os.pathsep}{env['PATH']}", "TMPDIR": str(empty.folder)}
-    run = empty.folder / "run"
+    slurm = {"SLURM_JOB_NODELIST": "first,second", "SLURM_JOB_ID": str(bare.port), "SLURM_CPUS_PER_TASK": "1"}
+    env = {k: v for k, v in bare.env.items() if not k.startswith("RAY_AUTH")} | slurm
+    env |= {"PATH": f"{tools}{os.pathsep}{env['PATH']}", "TMPDIR": str(bare.folder)}
+    run = bare.folder / "run"
     line = ["bash", str(EXAMPLES / "study.sbatch"), *study(tiny_msd, run, "--seeds", "0,1")]
-    with (empty.folder / "out.log").open("wb") as log:
-        going = subprocess.Popen(line, env=env, stdout=log, stderr=log, cwd=empty.folder, start_new_session=True)
-        empty.started.append(going)
+    with (bare.folder / "out.log").open("wb") as log:
+        going = subprocess.Popen(line, env=env, stdout=log, stderr=log, cwd=bare.folder, start_new_session=True)
+        bare.started.append(going)
         code = going.wait(400)
-    told = (empty.folder / "out.log").read_text()
+    told = (bare.folder / "out.log").read_text()
     assert code == 0 and "2 of 2 trials complete" in told and "node second (127.0.0.3): 1 CPU" in told, told

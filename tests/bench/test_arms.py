@@ -14,7 +14,7 @@ from mvl.config import SegmenterConfig
 from mvl.matched import trainable_parameters
 from results.record import Status
 from tests.backbones import tiny
-from tests.bench.test_trial import SMALL, jobs_of
+from tests.bench.trial_room import SMALL, jobs_of
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_a_control_that_cannot_be_is_an_error_where_it_was_asked_for_by_name():
         ({"backbones": ("unetr",)}, "unknown backbone 'unetr'.*; a reference model is asked for by --references unetr"),
         ({"references": ("dynunt",)}, r"--references: unknown reference 'dynunt'; did you mean 'dynunet'\?"),
         ({"settings": {"reference": {"segresnet": 12}}}, "reference.segresnet: 12 is not a positive multiple of 8"),
-        ({"settings": {"reference": {"unet": 12}}}, "unknown setting reference.unet; known in .reference.: dynunet,"),
+        ({"settings": {"reference": {"unet": 12}}}, "reference.unet: unknown setting; known: dynunet,"),
         ({"backbones": ("8",)}, "'8' is a layer of nothing"),
         ({"backbones": ("gpt2@12",)}, r"gpt2@12: 'gpt2' has layers 0 to 11, not 12"),
         (

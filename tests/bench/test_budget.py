@@ -18,7 +18,7 @@ from bench.trial import attempt
 from results import store
 from results.record import Status
 from tests.bench.test_engine import Crops, free_port
-from tests.bench.test_trial import SMALL, jobs_of
+from tests.bench.trial_room import SMALL, jobs_of
 
 
 @pytest.mark.parametrize(

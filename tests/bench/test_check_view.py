@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bench.check_view import CASE_COLUMNS, TASK_COLUMNS, show_check
 from bench.work_bar import WorkBar
-from tests.bench.test_cli import bench
+from tests.bench.door import bench
 
 
 @pytest.fixture

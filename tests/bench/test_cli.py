@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
-from bench.cli import cli, main
+from bench.cli import cli
 from tests.backbones import tiny
+from tests.bench.door import bench
+from tests.data.nifti_files import rewrite
 
 HEAVY = ("torch", "transformers", "ray", "deepspeed", "monai", "pandas", "matplotlib")
-
-
-def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """`python -m bench …` in this process: its imports are paid once. What it prints, and its exit code."""
-    out, err, code = io.StringIO(), io.StringIO(), 0
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        for name, value in ({"HF_HUB_OFFLINE": "0"} | environment).items():
-            patch.setenv(name, value)
-        patch.setattr(sys, "argv", ["bench", *arguments])
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 
 def test_a_command_in_a_process_of_its_own():
@@ -81,12 +66,6 @@ def first(root: Path, folder: str) -> Path:
     return sorted((root / "Task99_Tiny" / folder).glob("*.nii.gz"))[0]
 
 
-def resave(path: Path, change) -> None:
-    image = nib.load(path)
-    array = change(np.asanyarray(image.dataobj))
-    nib.save(nib.Nifti1Image(array, image.affine), path)
-
-
 def no_dataset(root: Path) -> str:
     (root / "Task99_Tiny" / "dataset.json").unlink()
     return "dataset.json"
@@ -100,13 +79,13 @@ def no_label(root: Path) -> str:
 
 def other_shape(root: Path) -> str:
     path = first(root, "labelsTr")
-    resave(path, lambda a: a[:-1])
+    rewrite(path, lambda a: a[:-1])
     return path.name
 
 
 def other_value(root: Path) -> str:
     path = first(root, "labelsTr")
-    resave(path, lambda a: np.where(a == 1, 9, a).astype(np.uint8))
+    rewrite(path, lambda a: np.where(a == 1, 9, a).astype(np.uint8))
     return "9"
 
 
@@ -118,7 +97,7 @@ def truncated(root: Path) -> str:
 
 def nan_voxels(root: Path) -> str:
     path = first(root, "imagesTr")
-    resave(path, lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, np.nan, a).astype(np.float32))
+    rewrite(path, lambda a: np.where(np.arange(a.size).reshape(a.shape) == 5, np.nan, a).astype(np.float32))
     return path.name
 
 
@@ -166,9 +145,9 @@ def test_bad_data_is_one_line_and_exit_code_2_before_the_first_trial(tiny_msd, t
         (["--backbones", "none", "--fraction", "half"], ["--fraction", "0.1,0.3,1.0"]),
         (["--backbones", "none", "--labels", "merged"], ["--labels", "official", "binary"]),
         (["--backbones", "none", "--preset", "gpu"], ["--preset"]),
-        (["--backbones", "none", "--steps", "0"], ["train.steps"]),
+        (["--backbones", "none", "--steps", "0"], ["error: --steps: 0 is not a positive whole number"]),
         (["--backbones", "none", "--steps", "5", "--budget", "10m"], ["--steps 5 and --budget 10m", "leave one out"]),
-        (["--backbones", "none", "--budget", "10"], ["'10' is not a budget", "20 epochs"]),
+        (["--backbones", "none", "--budget", "10"], ["error: --budget: '10' is not a budget", "20 epochs"]),
         (["--references", "untr"], ["--references", "did you mean 'unetr'"]),
         (["--backbones", "none", "--set", "steps=1"], ["--set"]),
         (["--backbones", "none", "--weights", "llama3=/x"], ["--weights llama3"]),
@@ -283,7 +262,7 @@ def test_weights_are_fetched_listed_verified_and_found_damaged(tmp_path):
         (["weights", "fetch", "--offline", "smollm2"], "HF_HUB_OFFLINE is set"),
         (["weights", "verify", "nobody"], "no block of 'nobody' is here"),
         (["plan", "--backbones", "gpt2", "--controls", "suffled"], "did you mean 'shuffled'"),
-        (["plan", "--backbones", "gpt2", "--block-dtype", "fp8"], "block.dtype: unknown value 'fp8'"),
+        (["plan", "--backbones", "gpt2", "--block-dtype", "fp8"], "error: --block-dtype: unknown value 'fp8'"),
         (["plan", "--backbones", "gpt2", "--rotary"], "has no rotary embedding"),
     ],
 )

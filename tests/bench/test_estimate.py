@@ -14,6 +14,7 @@ from bench import estimate, machine, plan, preflight
 from bench.estimate import Duration, Past, Room
 from bench.running import Running
 from bench.study import StudySpec
+from mvl.references import REGISTRY
 from results import store
 from results.record import Status, TrialResult
 
@@ -171,6 +172,12 @@ def test_plan_tells_work_and_hours_and_learns_from_records_beside(bench, two_tas
     assert "2 trials as measured before" in out and "~" not in told("expected: ", out)
     code, out, _ = bench("plan", *flags, "--out", "runs/b")
     assert code == 0 and "2 complete, 0 to run" in out and "expected" not in out
+
+
+def test_plan_tells_the_work_of_each_reference(bench, two_tasks):
+    code, out, err = bench("plan", "--data", two_tasks, "--tasks", "Task01_Small", "--references", "all")
+    rows = [line for line in out.splitlines() if "(reference)" in line]
+    assert code == 0 and len(rows) == len(REGISTRY) and all("FLOP" in row for row in rows), out + err
 
 
 def test_plan_does_not_ask_a_cluster(bench, two_tasks):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError
 
-from bench import stopping, tensor_file
+from bench import leftovers, provenance, stopping, tensor_file
 from bench.interval import Interval
 from bench.stopping import FILE, Stopped
 from bench.study import StudyError, StudySpec
@@ -23,11 +23,12 @@ from bench.trial import TrialJob, attempt
 from results import store
 from results.record import Status
 from tests.bench.fault_room import kill_at, lasting, left_behind, models, quiet, raised_at
-from tests.bench.test_trial import jobs_of
+from tests.bench.trial_room import jobs_of
 
 STEPS = 7
 ARMS = {
     "cosine": {"train": {"schedule": "cosine"}},
+    "fp16": {"train": {"precision": "fp16"}},
     "plateau": {"train": {"schedule": "plateau", "patience": 0, "epochs": 6, "optimizer": "adam"}},
 }
 
@@ -125,6 +126,38 @@ def test_where_no_checkpoint_is_good_training_starts_anew(job, quiet_runs):
     record = attempt(job, quiet)
     assert lasting(record) == quiet_runs["cosine"][0] and record.provenance["taken_up"] == []
     assert len(record.provenance["notices"]) == 2
+
+
+def test_what_lies_among_the_checkpoints_and_is_none_ends_no_trial(job, quiet_runs):
+    kill_at(job, 6)
+    place = checkpoints(job)[-1]
+    (place.parent / "step-00000001.bak").mkdir()
+    (place.parent.parent / "0123" / "step-00000002").mkdir(parents=True)
+    (place.parent.parent / "0123" / "setup.json").write_text("")
+    flip(next(place.glob("rank-0.*")))
+    flip(next(checkpoints(job)[-2].glob("rank-0.*")))
+    record = attempt(job, quiet)
+    assert lasting(record) == quiet_runs["cosine"][0]
+    assert any("0123/setup.json: cannot be read" in notice for notice in record.provenance["notices"])
+
+
+def test_a_checkpoint_of_other_code_is_told_and_not_taken_up(job, monkeypatch):
+    kill_at(job, 6)
+    code = provenance.code()
+    monkeypatch.setattr(provenance, "code", lambda: "another")
+    record = attempt(job, quiet)
+    assert record.provenance["taken_up"] == []
+    assert f"was made with code {code}" in record.provenance["notices"][0]
+
+
+def test_what_killed_processes_had_begun_to_write_goes_with_the_next_run(tmp_path):
+    drafts = ["trials/t/a/.x.json.12.tmp", "models/t/.m.tmp", "previews/.p.npz.1.tmp", ".train-ab/x/y", ".seen-12"]
+    kept = ["trials/t/a/x.json", "models/t/m.safetensors", "report/.page.tmp", ".lock"]
+    for name in (*drafts, *kept):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    leftovers.sweep_drafts(tmp_path)
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)
 
 
 def test_a_checkpoint_of_another_setup_is_told_and_not_taken_up(job, quiet_runs):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +20,7 @@ from bench.study import StudySpec, bind
 from bench.trial import attempt
 from results import store
 from results.record import Status
+from tests.bench.door import flags_of
 from tests.bench.fault_room import kill_at, left_behind, quiet
 
 REPOSITORY = Path(__file__).parents[2]
@@ -44,7 +46,7 @@ def flags(study: StudySpec) -> list[str]:
     ]
     return [
         *("run", "--backbones", "none", "--data", str(study.data), "--out", str(study.out)),
-        *(part for setting in settings for part in ("--set", setting)),
+        *flags_of(*settings),
     ]
 
 
@@ -140,7 +142,7 @@ def test_how_often_checkpoints_are_made_is_no_part_of_a_trials_digest(study):
 def test_a_study_file_says_how_often(bench, study, tmp_path):
     (tmp_path / "study.toml").write_text('checkpoint_every = "often"\n')
     code, _, err = bench(*flags(study), "--study", "study.toml")
-    assert code == 2 and "--checkpoint-every: 'often' is not a budget" in err and "never" in err
+    assert code == 2 and "study.toml: checkpoint_every: 'often' is not an interval" in err and "never" in err
 
 
 def test_the_holder_leaves_nothing(study):
@@ -200,7 +202,8 @@ def test_after_sigterm_the_trials_that_ran_are_waited_for_and_no_longer_than_the
         later = [trial("a", "TERMINATED"), trial("b", "RUNNING"), trial("c", "RUNNING")]
         watch.on_step_end(2, later)
         with monkeypatch.context() as patch, pytest.raises(stopping.Terminated):
-            patch.setenv("BENCH_GRACE", "0")
+            later_on = SimpleNamespace(monotonic=lambda: time.monotonic() + stopping.GRACE)
+            patch.setattr(stopping, "time", later_on)
             watch.on_step_end(3, later)
         later[1].status = "TERMINATED"
         with pytest.raises(stopping.Terminated):  # c began after the signal: it ends at once by itself

@@ -17,8 +17,9 @@ from bench.study import StudySpec
 from bench.trial import attempt
 from results import store
 from results.record import Status, TrialResult
+from tests.bench.door import flags_of
 from tests.bench.fault_room import lasting, left_behind, models
-from tests.bench.test_trial import jobs_of
+from tests.bench.trial_room import jobs_of
 from tests.soak import soak
 
 REPOSITORY = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ class Run:
 
     def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
         fixed = ["--data", str(self.data), "--out", str(self.folder), "--backbones", "none", "--seeds", "0,1"]
-        kept = [part for size in SIZES for part in ("--set", size)]
+        kept = flags_of(*SIZES)
         line = [sys.executable, "-m", "bench", "run", *fixed, *kept, "--steps", str(STEPS), *more]
         if "--checkpoint-every" not in more:
             line += ["--checkpoint-every", "10 steps"]
@@ -217,6 +218,9 @@ real = os.fsync
 def fsync(handle):
     path = os.readlink(f"/proc/self/fd/{getattr(handle, 'fileno', lambda: handle)()}")
     if os.environ["FULL_FOR"] in path:
+        if "COUNT_IN" in os.environ:
+            with open(os.environ["COUNT_IN"], "a") as file:
+                file.write(path + "\\n")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     return real(handle)
 
@@ -238,6 +242,19 @@ def test_a_disk_that_is_full_for_records_is_told_and_the_same_command_finishes(r
         assert not [path for path in run.folder.rglob("*.tmp")]
         assert "2 of 2" in run.finish()
     assert_as_quiet(run, quiet)
+
+
+@pytest.mark.slow
+def test_what_fails_each_time_with_two_workers_is_trained_three_times_and_no_more(run, tmp_path):
+    """Ray Train and Tune would both try again; here no record can be written, and each training tries to write one."""
+    (tmp_path / "sitecustomize.py").write_text(FULL)
+    count = tmp_path / "count"
+    more = {"FULL_FOR": "/trials/", "COUNT_IN": str(count)}
+    started = run.start("--workers-per-trial", "2", "--checkpoint-every", "never", first_path=str(tmp_path), **more)
+    out, err = started.communicate(timeout=LIMIT)
+    assert started.returncode == 1 and "the disk is full; make room" in err, out + err
+    assert len(count.read_text().splitlines()) == 3 + 2  # and then the worker's and the driver's word that it failed
+    assert not left_behind(run.folder)
 
 
 @pytest.mark.slow

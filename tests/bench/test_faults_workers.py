@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -40,10 +42,12 @@ def trained(rank: int, workers: int, port: int, stage: int, folder: str, name: s
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
 
+    def build() -> Segmenter:
+        return Segmenter(SegmenterConfig(1, 2, (8, 8, 8), (4, 4, 4), width=16, depth=1, heads=2, dropout=0.3), Block())
+
     engine.join()
     torch.manual_seed(rank)  # dropout differs between ranks, so each must go on with its own state
-    model = Segmenter(SegmenterConfig(1, 2, (8, 8, 8), (4, 4, 4), width=16, depth=1, heads=2, dropout=0.3), Block())
-    started = engine.start(model, SETTINGS, workers, stage)
+    started = engine.start(build(), SETTINGS, workers, stage)
     notices: list[str] = []
     checkpoints = Checkpoints(Path(folder) / name, fake.spec(), {"workers": workers, "zero_stage": stage}, rank)
     keeper = Keeper(checkpoints, Interval(steps=2), lambda: False, notices.append)
@@ -51,8 +55,7 @@ def trained(rank: int, workers: int, port: int, stage: int, folder: str, name: s
         course = train(started, Fatal(kill), SETTINGS, rank, workers, lambda entry, share: None, keeper)
     except Killed:
         return
-    with engine.whole(started.module):
-        state = {key: value.clone() for key, value in started.module.state_dict().items()}
+    state = engine.by_itself(started, build).state_dict()
     kept = {"state": state, "curve": course.curve, "steps": [len(course.taken_up), len(notices)]}
     torch.save(kept, f"{folder}/{name}-{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -74,6 +77,28 @@ def test_ranks_that_were_killed_go_on_as_if_they_had_not_been(tmp_path, workers,
         assert cut["curve"] == calm["curve"]
         for key, value in calm["state"].items():
             assert torch.equal(cut["state"][key], value), key
+
+
+def with_a_full_disk(rank: int, workers: int, port: int, folder: str, what: str, there: int) -> None:
+    def write(*arguments: object) -> int:
+        if rank == there:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(*arguments)
+
+    from bench import checkpoints
+
+    real = getattr(checkpoints, what)
+    setattr(checkpoints, what, write)
+    trained(rank, workers, port, 0, folder, "full", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("what", "there"), [("_write", 0), ("_write", 1), ("sync_folder", 0)])
+def test_where_one_rank_cannot_write_no_rank_keeps_and_both_train_on(tmp_path, what, there):
+    torch.multiprocessing.spawn(with_a_full_disk, (2, free_port(), str(tmp_path), what, there), nprocs=2)
+    ends = [torch.load(tmp_path / f"full-{rank}.pt", weights_only=True) for rank in range(2)]
+    assert ends[0]["steps"] == ends[1]["steps"] and ends[0]["steps"][1] >= 1
+    assert not list((tmp_path / "full").rglob("step-*")) + list((tmp_path / "full").rglob("*.draft"))
 
 
 @pytest.mark.slow

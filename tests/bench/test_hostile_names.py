@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from bench import plan
 from bench.study import StudySpec, bind
 from bench.trial import attempt
+from reports import album
 from reports.build import write_report
 from results.record import Status
-from tests.bench.test_trial import SMALL, jobs_of
+from tests.bench.trial_room import SMALL, jobs_of
+from tests.conftest import edit_task, write_task
 
 WAYS_OUT = [
     "../../out",
@@ -38,16 +40,9 @@ def files(folder: Path) -> dict[str, int]:
     return {str(path): path.lstat().st_mtime_ns for path in folder.rglob("*")}
 
 
-def rewrite(folder: Path, **changes: object) -> None:
-    path = folder / "dataset.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory) -> Iterator[Path]:
     """A folder in a folder, in which a task lies; whatever leads out is still within what is looked at."""
-    from tests.conftest import write_task
-
     root = tmp_path_factory.mktemp("ground") / "a" / "b" / "c"
     write_task(root / "data")
     before = Path.cwd()
@@ -60,7 +55,7 @@ def ground(tmp_path_factory) -> Iterator[Path]:
 @given(labels=st.lists(NAMES, min_size=2, max_size=2, unique=True), words=st.lists(NAMES, min_size=4, max_size=4))
 def test_a_plan_of_hostile_data_stays_in_its_folder(ground, labels, words):
     name, channel, reference, patient = words
-    rewrite(
+    edit_task(
         ground / "data" / "Task99_Tiny",
         name=name, modality={"0": channel}, labels={"0": "background", "1": labels[0], "2": labels[1]},
         reference=reference, licence=reference, notice=reference, patients={"tiny_0": patient},
@@ -81,9 +76,12 @@ def test_a_plan_of_hostile_data_stays_in_its_folder(ground, labels, words):
 
 
 def test_a_trial_and_a_report_of_hostile_data_stay_in_their_folder(tmp_path, make_task, monkeypatch):
+    """Every figure is drawn once, as SVG; its PDF and PNG are asked for where they lie, and hold nothing."""
+    for kind in ("pdf", "png"):
+        monkeypatch.setitem(album._FORMATS, kind, lambda figure, to: to.write(b"not drawn"))
     root = tmp_path / "a" / "b" / "c"
     folder = make_task(root / "data", name="-Task .. $(touch out) é", labels=("../../out", "/tmp/../out"))
-    rewrite(folder, patients={"tiny_0": "../../p", "tiny_1": "/p"}, name="../../../out", modality={"0": "../CT"})
+    edit_task(folder, patients={"tiny_0": "../../p", "tiny_1": "/p"}, name="../../../out", modality={"0": "../CT"})
     monkeypatch.chdir(root)
     before = files(tmp_path)
     (job,) = jobs_of(StudySpec(backbones=("none",), data="data", settings=SMALL, out="run"))
@@ -92,6 +90,8 @@ def test_a_trial_and_a_report_of_hostile_data_stay_in_their_folder(tmp_path, mak
     write_report(Path("run"), expected=[job.spec])
     new = {path for path, time in files(tmp_path).items() if before.get(path) != time}
     assert new and all(path.startswith(str(root / "run")) for path in new - {str(root)})
+    figures = (root / "run" / "report" / "figures").glob("*touch out*")
+    assert {path.suffix for path in figures} == {".svg", ".pdf", ".png"}
 
 
 @given(values=st.fixed_dictionaries({}, optional={

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from bench import live
 from bench.alive import SILENT, Heart, Owner
-from bench.trial import TRAINING_SHARE
+from bench.held_out import TRAINING_SHARE
 from tests.results import fake
 
 EPOCHS, BATCH = 4, 3

@@ -94,6 +94,11 @@ def test_a_full_disk_is_told(needs, monkeypatch):
     assert needs.cache in problem and "12 MB free" in problem
 
 
+def test_a_search_asks_for_no_run_folder(jobs):
+    alone = nodes.needs_of(jobs, None)
+    assert alone.files and nodes.look(alone).problems == ()
+
+
 def test_a_node_that_only_manages_needs_no_data(needs, tmp_path):
     shutil.rmtree(tmp_path / "data")
     assert nodes.look(replace(needs, data="", files={}, blocks={})).problems == ()
@@ -110,9 +115,8 @@ NODES = st.lists(
 )
 
 
-def job(workers: int = 1, cpus: int = 0, gpus: float | None = None, precision: str = "fp32"):
-    spec = type("Spec", (), {"train": {"precision": precision}})
-    return type("Job", (), {"workers": workers, "cpus": cpus, "gpus": gpus, "spec": spec})
+def job(workers: int = 1, cpus: int = 0, gpus: float | None = None):
+    return type("Job", (), {"workers": workers, "cpus": cpus, "gpus": gpus})
 
 
 @given(NODES, st.integers(1, 3), st.integers(0, 4), st.sampled_from([None, 0, 0.25, 0.5, 1]))
@@ -139,12 +143,6 @@ def test_idle_cores_are_shared_out_so_that_all_trials_still_run_at_once(cpus, da
     each = resources.cores_each(cpus, trials)
     assert sum(cores // each for cores in cpus) >= trials
     assert each == max(cpus) or sum(cores // (each + 1) for cores in cpus) < trials
-
-
-def test_fp16_is_refused_on_a_cluster_without_gpus():
-    with pytest.raises(StudyError, match=r"--precision fp16: needs a GPU.*use fp32, or bf16"):
-        resources.slots(job(precision="fp16"), [{"CPU": 4.0}])
-    assert resources.slots(job(precision="fp16"), [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}]) == 2
 
 
 def test_a_cluster_that_does_not_answer_is_named(bench, tiny_msd):

@@ -16,17 +16,15 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.bench.door import flags_of
+
 REPOSITORY = Path(__file__).parents[2]
 COLUMNS = [
     *("task", "modality", "backbone", "control", "layer", "weights", "seed", "fold", "fraction", "digest"),
     *("case", "patient", "label", "tp", "fp", "fn", "tn", "dice", "jaccard", "precision", "recall", "specificity"),
     *("accuracy", "balanced_accuracy", "nsd", "hd95", "hd95_penalised", "diagonal"),
 ]
-SMALL = ["--steps", "4"] + [
-    part
-    for setting in ("model.image=16,16,16", "model.width=16", "model.depth=2", "train.epochs=2")
-    for part in ("--set", setting)
-]
+SMALL = ["--steps", "4", *flags_of("model.image=16,16,16", "model.width=16", "model.depth=2", "train.epochs=2")]
 
 
 def command(data: Path, run: Path, *arguments: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import nibabel as nib
@@ -18,19 +17,11 @@ from bench.data.preparation import fit_preparation
 from bench.listing import presence
 from bench.presets import data_settings
 from bench.study import StudySpec
-from bench.trial import TrialJob, attempt, prepare
+from bench.trial import attempt, prepare
 from results import store
 from results.record import Status
 from tests.backbones import tiny
-
-SMALL = {
-    "train": {"steps": 4, "epochs": 2},
-    "model": {"image": (16, 16, 16), "width": 16, "depth": 2, "heads": 2},
-}
-
-
-def jobs_of(study: StudySpec) -> list[TrialJob]:
-    return plan.expand(study, preflight.check(study, lambda text: None))
+from tests.bench.trial_room import SMALL, held_out, jobs_of
 
 
 @pytest.fixture
@@ -51,18 +42,12 @@ def test_a_trial_leaves_a_complete_record_and_its_pictures(study):
     assert any(score.nsd is not None for score in record.cases)
     assert record.cost["trainable_parameters"] > 0 and record.cost["frozen_parameters"] == 0
     assert len(record.cost["epoch_seconds"]) == len(record.curve)
-    assert sum(record.cost["epoch_seconds"]) <= record.cost["train_seconds"] + 0.005
+    assert sum(record.cost["epoch_seconds"]) <= record.cost["train_seconds"] + 0.1  # two clocks
     assert record.provenance["data_digest"] == job.spec.data_digest
     assert store.read(study.run) == [record]
     with np.load(study.run / "previews" / f"{job.spec.key}.npz", allow_pickle=False) as preview:
         assert set(preview["cases"].tolist()) == set(held_out(job))
         assert preview["image_0"].shape == preview["reference_0"].shape == preview["prediction_0"].shape
-
-
-def held_out(job: TrialJob) -> tuple[str, ...]:
-    from bench.data.splits import make_split
-
-    return make_split(open_task(Path(job.data), job.spec.task).cases, job.spec.fold).held_out
 
 
 def test_a_fraction_of_merged_labels_is_what_a_trial_prepares_and_scores(study):
@@ -175,6 +160,13 @@ def test_a_loss_that_is_no_number_is_recorded_with_its_step(study):
     (job,) = jobs_of(replace(study, settings=wild))
     record = attempt(job, lambda entry, share: None)
     assert record.status is Status.DIVERGED and "Diverged: the loss is" in record.error
+
+
+def test_a_last_step_that_leaves_no_numbers_is_diverged_too(study):
+    settings = SMALL | {"train": SMALL["train"] | {"steps": 1, "epochs": 1, "lr": 1e38, "warmup": 0.0}}
+    (job,) = jobs_of(replace(study, settings=settings))
+    record = attempt(job, lambda entry, share: None)
+    assert record.status is Status.DIVERGED and "is not a number" in record.error
 
 
 def test_real_images_with_a_random_block_say_random(tiny_msd, tmp_path):

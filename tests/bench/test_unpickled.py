@@ -11,34 +11,46 @@ ROOMS = ("bench", "backbones", "mvl", "results", "reports")
 ROOT = Path(__file__).parents[2]
 #: Calls that run whatever a file holds, by the end of their dotted name.
 NEVER = {
-    *("pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load", "cloudpickle.loads", "dill.load"),
-    *("marshal.load", "marshal.loads", "shelve.open", "joblib.load", "read_pickle", "yaml.load", "yaml.unsafe_load"),
-    *("torch.jit.load", "torch.package.PackageImporter", "builtins.eval", "builtins.exec"),
+    *("read_pickle", "yaml.load", "yaml.unsafe_load", "torch.jit.load", "torch.package.PackageImporter"),
+    *("builtins.eval", "builtins.exec"),
 }
-MODULES = {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle"}
+#: Modules that do: whoever imports one has them by any name.
+MODULES = {"pickle", "_pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "jsonpickle", "pickletools"}
+#: An exception alone.
+HARMLESS = {"pickle.UnpicklingError"}
 
 
 def faults(source: str, where: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module in MODULES:
-            found.append(f"{where}:{node.lineno}: from {node.module} import …")
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found += [f"{where}:{node.lineno}: imports {name}" for name in _imported(node) if _unpickles(name)]
         if isinstance(node, ast.Call):
             name, given = ast.unparse(node.func), {word.arg: ast.unparse(word.value) for word in node.keywords}
-            found += [f"{where}:{node.lineno}: {text}" for text in _faults_of_call(name, given)]
+            first = ast.unparse(node.args[0]) if node.args else ""
+            found += [f"{where}:{node.lineno}: {text}" for text in _faults_of_call(name, first, given)]
     return found
 
 
-def _faults_of_call(name: str, given: dict[str | None, str]) -> list[str]:
+def _faults_of_call(name: str, first: str, given: dict[str | None, str]) -> list[str]:
     if name in ("eval", "exec") or any(name == end or name.endswith(f".{end}") for end in NEVER):
         return [f"{name} runs what a file holds"]
+    if name.endswith(("import_module", "__import__")) and _unpickles(first.strip("'\"")):
+        return [f"{name} of {first}"]
     if name in ("torch.load", "load_checkpoint") and given.get("weights_only") != "True":
         return [f"{name} without weights_only=True"]
-    if name.endswith("np.load") and given.get("allow_pickle", "False") != "False":
-        return [f"{name} with allow_pickle"]
-    if given.get("trust_remote_code", "False") != "False":
-        return [f"{name} with trust_remote_code"]
-    return []
+    on = [word for word in ("allow_pickle", "trust_remote_code") if given.get(word, "False") != "False"]
+    return [f"{name} with {word}" for word in on]
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Full names: of `from ray import cloudpickle` too."""
+    inside = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+    return [inside + alias.name for alias in node.names]
+
+
+def _unpickles(module: str) -> bool:
+    return module not in HARMLESS and not MODULES.isdisjoint(module.split("."))
 
 
 def test_no_room_unpickles_anything():
@@ -50,8 +62,19 @@ def test_no_room_unpickles_anything():
 @pytest.mark.parametrize(
     "line",
     [
-        *("pickle.load(file)", "torch.load(path)", "torch.load(path, weights_only=False)", "eval(text)"),
-        *("np.load(path, allow_pickle=True)", "pd.read_pickle(path)", "from pickle import loads"),
+        *("import pickle", "import pickle as p", "from pickle import loads", "from ray import cloudpickle"),
+        *(
+            "from joblib.numpy_pickle import load",
+            "importlib.import_module('dill')",
+            "numpy.load(p, allow_pickle=True)",
+        ),
+        *(
+            "memmap.open(path, allow_pickle=flag)",
+            "torch.load(path)",
+            "torch.load(path, weights_only=False)",
+            "eval(text)",
+        ),
+        *("np.load(path, allow_pickle=True)", "pd.read_pickle(path)"),
         *("AutoModel.from_pretrained(name, trust_remote_code=True)", "yaml.load(text)"),
     ],
 )

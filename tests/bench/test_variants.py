@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import plan, variants
-from bench.commands.options import VARIED
+from bench.commands.asked import VARIED
 from bench.study import StudyError, StudySpec, bind, check_bound, load
 from bench.trial import attempt
 from results import store, summary
 from results.arms import arm_key, arm_names, titles
 from results.record import Status
-from tests.bench.test_trial import SMALL, jobs_of
+from tests.bench.trial_room import SMALL, jobs_of
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "ablation.toml"
 SWITCHES = {"attention": ("global", "hybrid"), "fusion": ("none", "multiscale")}
@@ -100,7 +100,7 @@ SWITCHES_OFF = {"attention": "global", "fusion": "none"}
         ({"fusion": ()}, "variants.fusion: no value is given"),
         ({"mapper_lora": ("4", 4)}, "variants.mapper_lora: 4, 4: a value is given twice"),
         ({"attention": ("global", "local")}, "model.attention: unknown value 'local'; known: global, hybrid"),
-        ({"residual": ("true", "perhaps")}, "model.residual: 'perhaps' is not a value like True"),
+        ({"residual": ("true", "perhaps")}, "model.residual: 'perhaps' is not true or false"),
     ],
 )
 def test_what_cannot_be_varied_is_named(given, words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -52,6 +53,24 @@ def rotation(a: float, b: float, c: float) -> np.ndarray:
         return matrix
 
     return turn(a, (0, 1)) @ turn(b, (1, 2)) @ turn(c, (0, 1))
+
+
+def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.ndarray | None = None) -> None:
+    """Write a file anew with other values, and another affine where one is given."""
+    image = nib.load(path)
+    array = change(np.array(image.dataobj))
+    nib.save(nib.Nifti1Image(array, image.affine if affine is None else affine), path)
+
+
+def set_voxel(value: float, kind: type) -> Callable[[np.ndarray], np.ndarray]:
+    """A change of values for `rewrite`: of one voxel, in an array of this type."""
+
+    def change(array: np.ndarray) -> np.ndarray:
+        array = array.astype(kind)
+        array[3, 4, 5] = value
+        return array
+
+    return change
 
 
 def affine_of(

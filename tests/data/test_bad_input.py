@@ -17,9 +17,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.bench.test_cli import bench
+from tests.bench.door import bench
+from tests.conftest import edit_task
 from tests.data.archives import JSON, TASK, md5_of, member, write_bomb, write_tar
-from tests.data.nifti_files import write_nifti
+from tests.data.nifti_files import rewrite, set_voxel, write_nifti
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 IMAGE, LABEL = "imagesTr/tiny_1.nii.gz", "labelsTr/tiny_1.nii.gz"
@@ -36,19 +37,9 @@ def change(part: str, how: Callable[[np.ndarray], np.ndarray], affine: np.ndarra
     """Write a file anew with other values."""
 
     def damage(folder: Path) -> None:
-        array = np.array(nib.load(folder / part).dataobj)
-        nib.save(nib.Nifti1Image(how(array), affine), folder / part)
+        rewrite(folder / part, how, affine)
 
     return damage
-
-
-def voxel(value: float, kind: str) -> Callable[[np.ndarray], np.ndarray]:
-    def how(array: np.ndarray) -> np.ndarray:
-        array = array.astype(kind)
-        array[3, 4, 5] = value
-        return array
-
-    return how
 
 
 def pixdim(*sizes: float) -> Callable[[Path], None]:
@@ -75,10 +66,8 @@ def edit(**changes: Any) -> Callable[[Path], None]:
     """Change entries of dataset.json; a function gets the old one."""
 
     def damage(folder: Path) -> None:
-        path = folder / "dataset.json"
-        body = json.loads(path.read_text())
-        new = {key: value(body[key]) if callable(value) else value for key, value in changes.items()}
-        path.write_text(json.dumps(body | new))
+        body = json.loads((folder / "dataset.json").read_text())
+        edit_task(folder, **{key: value(body[key]) if callable(value) else value for key, value in changes.items()})
 
     return damage
 
@@ -103,7 +92,8 @@ DATA: dict[str, Kind] = {
         rf"{IMAGE}: not a NIfTI file \(it starts with b'GIF8'\); give a \.nii or \.nii\.gz file",
     ),
     "NaN": Kind(
-        change(IMAGE, voxel(np.nan, "f4")), rf"{IMAGE}: 1 voxel\(s\) are NaN or infinite; replace them with a number"
+        change(IMAGE, set_voxel(np.nan, np.float32)),
+        rf"{IMAGE}: 1 voxel\(s\) are NaN or infinite; replace them with a number",
     ),
     "inf": Kind(
         change(IMAGE, lambda a: np.where(a > 100, np.inf, a)),
@@ -119,7 +109,7 @@ DATA: dict[str, Kind] = {
     ),
     "zero spacing": Kind(pixdim(2, 2, 0), rf"{IMAGE}: voxel size \(pixdim\) is 2 × 2 × 0 mm; each must be above 0.+"),
     "label not integer": Kind(
-        change(LABEL, voxel(0.5, "f4")),
+        change(LABEL, set_voxel(0.5, np.float32)),
         rf"{LABEL}: label value 0\.5 is not an integer; save labels without interpolation",
     ),
     "label missing": Kind(
@@ -127,7 +117,7 @@ DATA: dict[str, Kind] = {
         rf"{LABEL}: file is missing; restore it, or remove the case that names it",
     ),
     "extra label": Kind(
-        change(LABEL, voxel(7, "u1")),
+        change(LABEL, set_voxel(7, np.uint8)),
         rf"{LABEL}: label value\(s\) 7 are not in dataset\.json, which declares 0 to 2; correct the label or .+",
     ),
     "shape mismatch": Kind(

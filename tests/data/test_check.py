@@ -14,23 +14,10 @@ import pytest
 
 from bench.data.check import TaskCheck, check_task
 from bench.data.folder import open_task
+from tests.conftest import edit_task
+from tests.data.nifti_files import rewrite, set_voxel
 
 Make = Callable[..., Path]
-
-
-def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray], affine: np.ndarray | None = None) -> None:
-    image = nib.load(path)
-    array = change(np.array(image.dataobj))
-    nib.save(nib.Nifti1Image(array, image.affine if affine is None else affine), path)
-
-
-def set_voxel(value: float, kind: type) -> Callable[[np.ndarray], np.ndarray]:
-    def change(array: np.ndarray) -> np.ndarray:
-        array = array.astype(kind)
-        array[0, 0, 0] = value
-        return array
-
-    return change
 
 
 def truncate(path: Path) -> None:
@@ -135,8 +122,7 @@ def test_ids_that_end_as_channel_numbers_do(tmp_path: Path, make_task: Make) -> 
 
 def test_unlisted_pairs_are_left_alone(tmp_path: Path, make_task: Make) -> None:
     folder = make_task(tmp_path, cases=3)
-    body = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps(body | {"training": body["training"][:2]}))
+    edit_task(folder, training=json.loads((folder / "dataset.json").read_text())["training"][:2])
     assert checked(tmp_path).problems == ()
 
 
@@ -146,8 +132,8 @@ def test_one_case_one_patient_and_duplicates(tmp_path: Path, make_task: Make) ->
     make_task(tmp_path / "same", cases=2, patients={"tiny_0": "p", "tiny_1": "p"})
     assert "2 case(s) of 1 patient(s)" in checked(tmp_path / "same").problems[0]
     folder = make_task(tmp_path / "twice", cases=2)
-    body = json.loads((folder / "dataset.json").read_text())
-    (folder / "dataset.json").write_text(json.dumps(body | {"training": body["training"] + body["training"][:1]}))
+    listed = json.loads((folder / "dataset.json").read_text())["training"]
+    edit_task(folder, training=listed + listed[:1])
     assert "case id 'tiny_0' is listed 2 times" in checked(tmp_path / "twice").problems[0]
 
 

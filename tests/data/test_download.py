@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from bench.data.disk import gigabytes
-from tests.bench.test_cli import bench
+from tests.bench.door import bench
 from tests.data.archives import TASK, ArchiveServer, md5_of, write_tar
 
 

@@ -12,12 +12,7 @@ import numpy as np
 import pytest
 
 from bench.data.folder import DataError, open_task, read_case, task_names
-
-
-def edit(folder: Path, **changes: Any) -> None:
-    path = folder / "dataset.json"
-    body = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in body.items() if value is not None}))
+from tests.conftest import edit_task
 
 
 def test_root_or_task_folder(tiny_msd: Path) -> None:
@@ -78,7 +73,7 @@ def test_missing_folder_and_missing_json(tmp_path: Path) -> None:
 def test_paths_stay_inside(tmp_path: Path, make_task: Callable[..., Path], key: str, text: str) -> None:
     folder = make_task(tmp_path, cases=2)
     entry = {"image": "imagesTr/tiny_0.nii.gz", "label": "labelsTr/tiny_0.nii.gz"} | {key: text}
-    edit(folder, training=[entry])
+    edit_task(folder, training=[entry])
     with pytest.raises(DataError, match=rf"training\[0\]: {key} .* leads out of the task folder"):
         open_task(tmp_path, "Task99_Tiny")
 
@@ -95,7 +90,7 @@ def test_paths_stay_inside(tmp_path: Path, make_task: Callable[..., Path], key: 
     ],
 )
 def test_broken_json(tmp_path: Path, make_task: Callable[..., Path], changes: dict[str, Any], text: str) -> None:
-    edit(make_task(tmp_path, cases=2), **changes)
+    edit_task(make_task(tmp_path, cases=2), **changes)
     with pytest.raises(DataError, match=text):
         open_task(tmp_path, "Task99_Tiny")
 
@@ -104,3 +99,15 @@ def test_json_that_is_none(tmp_path: Path, make_task: Callable[..., Path]) -> No
     (make_task(tmp_path, cases=2) / "dataset.json").write_text('{"name": ')
     with pytest.raises(DataError, match="cannot be read as JSON"):
         open_task(tmp_path, "Task99_Tiny")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "x" * 300])
+def test_names_in_dataset_json_that_are_no_paths_are_told(
+    tmp_path: Path, make_task: Callable[..., Path], name: str
+) -> None:
+    folder = make_task(tmp_path, cases=2)
+    body = json.loads((folder / "dataset.json").read_text())
+    body["training"][1]["image"] = f"./imagesTr/{name}.nii.gz"
+    edit_task(folder, training=body["training"])
+    with pytest.raises(DataError, match=r"dataset.json: .*image .*imagesTr/.*(can be no path|File name too long)"):
+        open_task(tmp_path, folder.name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.folder import Volume
-from bench.preview import Preview
+from bench.preview import Preview, pictured
 from results import store
 from results.record import CaseScore, TrialResult
 from tests.results import fake
@@ -43,7 +43,7 @@ def write_trial(run: Path, record: TrialResult, arm: int, cases: int, size) -> T
         guess = np.roll(np.roll(reference, shift, 0), -(arm % 3), 2)
         guess[:, :, : arm % 4] = 0
         volume = Volume(image[None].astype(np.float32), reference, np.diag([*SPACING, 1.0]), SPACING)
-        preview.add(f"p{number}_case{number}", volume, guess)
+        preview.add(f"p{number}_case{number}", pictured(volume, guess))
         scores += _scores(guess, reference, record.task.labels, f"p{number}_case{number}", f"p{number}")
     preview.write(run / "previews" / f"{record.spec.key}.npz")
     scored = replace(record, cases=tuple(scores))

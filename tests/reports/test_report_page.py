@@ -63,7 +63,7 @@ def real(**changes):
 
 def test_the_files_are_there(demo):
     folder = demo.parent
-    for name in ("data", "by_task", "by_modality", "cost", "failures"):
+    for name in ("data", "by_task", "by_label", "by_modality", "cost", "failures"):
         assert (folder / "tables" / f"{name}.csv").stat().st_size and (folder / "tables" / f"{name}.tex").stat().st_size
     for name in ("dice", "difference", "learning_loss", "learning_dice", "cases_Task01_Fake", "cases_Task02_Fake"):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -137,7 +137,7 @@ def test_pictures_are_in_the_body_s_axes(tmp_path, axes):
     if axes == "LPS":
         label, affine = label[::-1, ::-1], affine @ np.diag([-1, -1, 1, 1])
     kept = preview.Preview()
-    kept.add("a", Volume(label[None].astype(np.float32), label, affine, (1, 1, 2)), label)
+    kept.add("a", preview.pictured(Volume(label[None].astype(np.float32), label, affine, (1, 1, 2)), label))
     path = tmp_path / "task" / "arm" / "0-0-x.npz"
     kept.write(path)
     (number, name) = previews.volume_names(path)["a"]

@@ -51,6 +51,26 @@ def test_undefined_is_empty_in_the_csv(tmp_path):
     assert csv.read_text().splitlines()[1].endswith(",0,0,0,1000" + "," * 11 + "100")
 
 
+def test_a_row_a_class_by_hand():
+    a, b, lesion = ("p0_a", "organ"), ("p1_b", "organ"), ("p0_a", "lesion")
+    records = [
+        trial("T1", NONE, 0, {a: 0.2, b: 0.6, lesion: 0.0}),
+        trial("T1", NONE, 1, {a: 0.4, b: 0.6, lesion: 0.2}),
+        trial("T1", SMOL, 0, {a: 0.5, b: 0.7, lesion: 0.3}),
+        trial("T2", NONE, 0, {a: 0.5, b: 0.7}),
+    ]
+    trials = summary.trial_table(records)
+    table = summary.by_label(summary.case_scores(summary.long_table(records), trials), trials)
+    none, smol = "none", "smollm2"
+    assert list(zip(table["class"], table["arm"], strict=True)) == [
+        ("T1 · organ", none), ("T1 · organ", smol), ("T1 · lesion", none), ("T1 · lesion", smol),
+    ]  # fmt: skip
+    assert table["dice_mean"].tolist() == pytest.approx([0.45, 0.6, 0.1, 0.3])
+    assert table["dice_difference"].tolist() == pytest.approx([math.nan, 0.15, math.nan, 0.2], nan_ok=True)
+    assert table["dice_sd"].tolist()[:2] == pytest.approx([0.15 * 2**0.5, 0.1 * 2**0.5])
+    assert table["cases"].tolist() == [2, 2, 1, 1] and table["n of expected"].tolist() == ["2 of 2", "1 of 1"] * 2
+
+
 def test_averages_by_hand():
     a, b = ("p0_a", "organ"), ("p1_b", "organ")
     lesion = ("p0_a", "lesion")
