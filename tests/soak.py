@@ -1,9 +1,10 @@
 """A study of tiny trials, killed at random: `python -m tests.soak --trials 200 --kills 40 --every 10`.
 
 Every few seconds SIGKILL hits the driver, Ray's raylet or a worker, chosen at random among the run's own processes.
-Only seconds in which trials are at work count: by the clock alone, all kills would hit processes that are starting. The same
-command is run again whenever the driver has ended, until the kills are spent and all trials are complete. Then all
-records and models must be those of a quiet run. One JSON line tells; exit code 1 where something is missing or other.
+Only seconds in which trials are at work count: by the clock alone, all kills would hit processes that are starting.
+The same command is run again whenever the driver has ended, until the kills are spent and all trials are complete.
+Then all records and models must be those of a quiet run. One JSON line tells; exit code 1 where something is missing
+or other.
 """
 
 from __future__ import annotations
