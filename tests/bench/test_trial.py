@@ -208,7 +208,8 @@ def test_a_process_that_dies_after_its_record_leaves_it(study):
     assert store.read(study.run) == [record] and seen == [(job.spec.key, 1.0)]
     other = replace(job, spec=replace(job.spec, seed=9))
     Watch({job.spec.key: other}, lambda key, share, failed=False: None).on_trial_error(0, [], died)
-    assert [r.error for r in store.failed(study.run)] == ["The actor died"]
+    (failed,) = store.failed(study.run)
+    assert failed.error.startswith("The actor died") and "its process died: it was killed" in failed.error
 
 
 def test_other_data_under_the_same_name_is_refused(study, make_task, tmp_path):
