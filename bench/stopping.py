@@ -6,12 +6,13 @@ a job half a minute between SIGTERM and SIGKILL. BENCH_GRACE is how many seconds
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -60,17 +61,19 @@ def asked(run: Path) -> Callable[[], bool]:
 class Stop:
     """Within its context SIGTERM asks the trials of a run to stop; the second one, or one outside `trials`, ends it.
 
-    Ray sets a handler of its own as it starts, so `listen` has to be called again after that.
+    Ray sets a handler of its own as it starts, so `listen` has to be called again after that. Ctrl-C raises
+    KeyboardInterrupt as ever, but `stepwise`.
     """
 
     def __init__(self, run: Path) -> None:
         self.path = Path(run) / FILE
         self.asked, self._since, self._waits, self._grace = False, 0.0, False, grace()
+        self.interrupted, self._stepwise = False, False
 
     def __enter__(self) -> Self:
         self.path.unlink(missing_ok=True)  # left by a run that was killed as it stopped
         self._main = threading.current_thread() is threading.main_thread()
-        self._before = signal.getsignal(signal.SIGTERM)
+        self._before = {one: signal.getsignal(one) for one in (signal.SIGTERM, signal.SIGINT)}
         self.listen()
         return self
 
@@ -78,12 +81,28 @@ class Stop:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._main:
-            signal.signal(signal.SIGTERM, self._before)
+            for one, handler in self._before.items():
+                signal.signal(one, handler)
         self.path.unlink(missing_ok=True)
 
     def listen(self) -> None:
         if self._main:
             signal.signal(signal.SIGTERM, self._on_signal)
+            signal.signal(signal.SIGINT, self._on_interrupt)
+
+    @contextlib.contextmanager
+    def stepwise(self) -> Iterator[None]:
+        """Within it somebody looks at `interrupted` again and again, and the first Ctrl-C is only noted.
+
+        Raised amid Ray's own code, KeyboardInterrupt may be lost there. It is raised as the context ends at the latest.
+        """
+        self._stepwise = True
+        try:
+            yield
+        finally:
+            self._stepwise = False
+        if self.interrupted:
+            raise KeyboardInterrupt
 
     def trials(self, running: bool) -> None:
         """Say whether there are trials that could be waited for."""
@@ -93,6 +112,11 @@ class Stop:
     def over(self) -> bool:
         """Whether the time that trials are given is up."""
         return self.asked and time.monotonic() - self._since >= self._grace
+
+    def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.interrupted or not self._stepwise:
+            raise KeyboardInterrupt
+        self.interrupted = True
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked or not self._waits:

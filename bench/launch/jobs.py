@@ -79,7 +79,8 @@ def _round(
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
             ),
         )
-        tuner.fit()
+        with stop.stepwise() if stop else contextlib.nullcontext():
+            tuner.fit()
     if watch.unwritable:
         raise watch.unwritable
     return watch.unborn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Sequence
@@ -73,7 +74,8 @@ def _on_cluster(
             ),
             run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Listener(todo, on_sample, stop)]),
         )
-        tuner.fit()
+        with stop.stepwise() if stop else contextlib.nullcontext():
+            tuner.fit()
 
 
 def _sample(config: dict[str, Any], search: Search, chosen: dict[int, dict[str, Any]]) -> None:
@@ -163,6 +165,8 @@ class _Listener(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         look_at_ray()
+        if self.stop and self.stop.interrupted:
+            raise KeyboardInterrupt
         if self.stop and self.stop.asked:
             raise Terminated
 

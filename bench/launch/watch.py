@@ -56,6 +56,8 @@ class Watch(tune.Callback):
         if self.unwritable:
             raise self.unwritable
         look_at_ray()
+        if self.stop and self.stop.interrupted:
+            raise KeyboardInterrupt
         if not (self.stop and self.stop.asked):
             return
         running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}

@@ -208,3 +208,18 @@ def test_after_sigterm_the_trials_that_ran_are_waited_for_and_no_longer_than_the
         later[1].status = "TERMINATED"
         with pytest.raises(stopping.Terminated):  # c began after the signal: it ends at once by itself
             watch.on_step_end(4, later)
+
+
+def test_ctrl_c_amid_trials_is_noted_once_and_raised_where_it_cannot_be_lost(study):
+    study.run.mkdir(parents=True)
+    before = signal.getsignal(signal.SIGINT)
+    with stopping.Stop(study.run) as stop, pytest.raises(KeyboardInterrupt), stop.stepwise():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.interrupted
+    with stopping.Stop(study.run) as stop, pytest.raises(KeyboardInterrupt, match="in earnest"), stop.stepwise():
+        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise KeyboardInterrupt("in earnest") from error
+    assert signal.getsignal(signal.SIGINT) is before
