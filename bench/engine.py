@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from bench import thin_convolutions
 from bench.presets import AUTOCAST, TrainSettings
 from bench.schedule import make_optimizer
 
@@ -57,6 +58,8 @@ def start(model: nn.Module, train: TrainSettings, workers: int, zero_stage: int 
     """
     if train.batch % workers:
         raise ValueError(f"--workers-per-trial {workers} does not divide train.batch {train.batch}")
+    if device().type == "cpu" and train.precision == "bf16":
+        thin_convolutions.guard(model)
     trainable = [p for p in model.parameters() if p.requires_grad]
     engine, *_ = deepspeed.initialize(
         model=model.to(device()),

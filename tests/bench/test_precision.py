@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
-from bench import engine
+from bench import engine, thin_convolutions
 from bench.presets import TrainSettings
 from bench.train import train
 from mvl.config import SegmenterConfig
@@ -32,9 +33,36 @@ def losses(one: Any) -> list[float]:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_lower_precision_learns_as_fp32_does(precision):
-    exact, found = losses(started("fp32")), losses(started(precision))
-    assert found != exact and found == pytest.approx(exact, rel=0.05)
-    assert found[-1] < 0.9 * found[0]
+    """Also in a process that has trained before; the grid of this crop is 2 x 2 x 2, where bf16 needs a guard."""
+    exact = losses(started("fp32"))
+    for found in (losses(started(precision)) for _ in range(5)):
+        assert found != exact and found == pytest.approx(exact, rel=0.01)
+        assert found[-1] < 0.9 * found[0]
+
+
+@pytest.mark.parametrize("sides", [(2, 2, 2), (2, 4, 4), (1, 4, 4), (3, 3, 3), (4, 4, 2)])
+@pytest.mark.parametrize("groups", [1, 16])
+def test_gradients_of_a_convolution_over_a_thin_grid_are_those_of_fp32(sides, groups):
+    conv = nn.Conv3d(16, 16, 3, padding=1, groups=groups)
+    exact = gradients(conv, sides, torch.float32)
+    thin_convolutions.guard(conv)
+    found = gradients(conv, sides, torch.bfloat16)
+    for ours, theirs in zip(found, exact, strict=True):
+        assert (ours - theirs).norm() < 0.02 * theirs.norm()
+
+
+def gradients(conv: nn.Conv3d, sides: tuple[int, int, int], dtype: torch.dtype) -> list[torch.Tensor]:
+    """Of the input and the weights, with memory about that holds large numbers."""
+    generator = torch.Generator().manual_seed(0)
+    image, wanted = (torch.randn(2, 16, *sides, generator=generator) for _ in range(2))
+    image.requires_grad_()
+    conv.zero_grad()
+    del [torch.full((500 + 101 * place,), 1e30) for place in range(20)][:]
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        made = conv(image)
+    assert made.dtype == dtype
+    made.float().backward(wanted)
+    return [image.grad, conv.weight.grad.clone()]
 
 
 def test_a_loss_scale_that_overflows_costs_a_step_and_is_halved():
