@@ -1,8 +1,8 @@
 """Convolutions over a thin grid, kept out of bf16 on a CPU, where their gradients are wrong.
 
 Measured with torch 2.13 on a CPU that multiplies bf16: of a padded 3x3x3 convolution whose first axis has two voxels,
-the gradient of the weights was wrong in each of 60 random cases, and often no number; with other sides, in fp16 and in
-fp32 it was right. A coarse grid of a small crop is such a case.
+the gradient of the weights was wrong in each of 60 random cases, and often no number; with other sides and in fp16 it
+was right (`tests/bench/test_precision.py` tries them). A coarse grid of a small crop is such a case.
 """
 
 from __future__ import annotations

@@ -169,15 +169,16 @@ def _write_viewer(data: Gathered, told: facts.Facts, pictured: pd.DataFrame, pat
 
 _BOLD = (
     "The best mean of a group is bold (all of them where equal; an arm with fewer complete trials does not compete). "
-    "With a mean stands the difference to the baseline, paired on the same cases. Point at a mean for its 95 % "
-    "interval."
+    "With a mean stands the difference to the baseline, paired on the same cases."
 )
+_POINT = "Point at a mean for its 95 % interval."
 _BY_TASK = (
     "Mean ± SD over held-out cases. Seeds are averaged within a case and class, then cases, then classes; "
-    f"the SD is over cases, classes averaged. Background is in no mean. {_BOLD} n of expected counts complete trials."
+    f"the SD is over cases, classes averaged. Background is in no mean. {_BOLD} {_POINT} n of expected counts complete "
+    "trials."
 )
 _BY_LABEL = (
     "By class, of the tasks that have several. Mean ± SD over the held-out cases in which the class has a value, seeds "
     f"averaged. {_BOLD}"
 )
-_BY_MODALITY = f"Mean ± SD over tasks. {_BOLD} n of expected counts complete trials."
+_BY_MODALITY = f"Mean ± SD over tasks. {_BOLD} {_POINT} n of expected counts complete trials."

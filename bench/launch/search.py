@@ -38,7 +38,7 @@ def run_search(
     """Run samples to their ends. before are those that ended earlier: the search goes on from what they showed.
 
     Ray must be running. Where Optuna chooses, samples get their values as they start. RayGone where Ray itself died,
-    Terminated once a stop was asked for: a sample has no checkpoint that could be waited for.
+    Terminated once a stop was asked for, KeyboardInterrupt after Ctrl-C: no sample has a checkpoint to wait for.
     """
     if through_client():
         return run_there(_on_cluster, on_sample, search, wish, todo, before, max_concurrent)
