@@ -27,8 +27,8 @@ class Segmenter(nn.Module):
     block: any module with a `width` L that maps (B, N, L) to (B, N, L). At two places it is one module used twice,
     whose parameters are there and count once; its mappers are two pairs. matched: what stands there instead, with as
     many trainable parameters at each place. Neither: the baseline, which is this same class without it. The segmenter
-    never loads a block. checkpointing computes each encoder block, and the convolutions of each resolution, again in the
-    backward pass instead of keeping their activations; a block has a switch of its own. Source: arXiv 2410.02458,
+    never loads a block. checkpointing computes each encoder block, and the convolutions of each resolution, again in
+    the backward pass instead of keeping their activations; a block has a switch of its own. Source: arXiv 2410.02458,
     figure 1.
     """
 

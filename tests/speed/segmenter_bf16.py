@@ -30,7 +30,7 @@ def step_in(precision: str, size: Size, rate: float = 3e-4) -> Callable[[], floa
 #: Where bf16 is emulated, a step is tried at this size, and decides nothing.
 EMULATED = Size(32, json.dumps({"depth": 1}))
 
-NO_BF16 = f"this CPU has none of {', '.join(sorted(BF16_FLAGS))} and emulates bf16; tried on a crop of 32³ and one encoder block"
+NO_BF16 = f"this CPU has none of {', '.join(sorted(BF16_FLAGS))} and emulates bf16; one encoder block was tried"
 
 
 @measurement(
