@@ -122,6 +122,12 @@ STUDY_OPTIONS = [
         metavar="after,middle,…",
         help="The block after the encoder, in the middle, before, or at two places: middle+after.",
     ),
+    click.option(
+        "--second-layer",
+        metavar="LAYER",
+        help="At two places: the layer of another block of the model, for the second place, where the first has that of "
+        "--backbones; short for --set block.second_layer=… [the same block at both].",
+    ),
     click.option("--residual", type=Names(), metavar="true,false", help="Whether the block's input is added to it."),
     click.option("--decoder", type=Names(), metavar="linear,skip,subpixel", help="Short for --set model.decoder=…"),
     click.option(
