@@ -254,5 +254,6 @@ def missing_words(spec: BackboneSpec, *layers: int) -> str:
         command += ", where there is a network: this is offline"
     return (
         f"the weights of block{'s' * (len(numbers) > 1)} {told} of {spec.name!r} are not here. "
-        f"What would work: {command}; {hub.other_ways(spec.name)}; or, for a frozen random block, --weights {spec.name}=random"
+        f"What would work: {command}; {hub.other_ways(spec.name)}; "
+        f"or, for a frozen random block, --weights {spec.name}=random"
     )

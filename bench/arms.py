@@ -197,9 +197,7 @@ def _unmatched(spec: BackboneSpec, study: StudySpec, made: list[str]) -> dict[st
     return left
 
 
-def _blocks(
-    found: Backbone, given: str | None, second: int | None, study: StudySpec, say: Say
-) -> dict[int, BlockFile]:
+def _blocks(found: Backbone, given: str | None, second: int | None, study: StudySpec, say: Say) -> dict[int, BlockFile]:
     """The verified block file of each layer and of the second; none at all where a stand-in is to take their place."""
     spec, blocks = found.spec, dict[int, BlockFile]()
     layers = found.layers if second is None else (*found.layers, second)

@@ -125,8 +125,8 @@ STUDY_OPTIONS = [
     click.option(
         "--second-layer",
         metavar="LAYER",
-        help="At two places: the layer of another block of the model, for the second place, where the first has that of "
-        "--backbones; short for --set block.second_layer=… [the same block at both].",
+        help="Of two places the second gets another block of the model, that of this layer; the first has the layer of "
+        "--backbones. Short for --set block.second_layer=… [the same block at both].",
     ),
     click.option("--residual", type=Names(), metavar="true,false", help="Whether the block's input is added to it."),
     click.option("--decoder", type=Names(), metavar="linear,skip,subpixel", help="Short for --set model.decoder=…"),
