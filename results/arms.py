@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from results.record import TrialSpec, arm_label, share_label
 
-#: What a task decides about the model, and a backbone about the block: not a study.
+#: What a task decides about the model, and a backbone about its blocks: not a study.
 _GIVEN = {"model": ("channels", "classes"), "block": ("architecture", "width", "second_sha256")}
 #: What stands in the block's place where no block of an LLM does: a block's second layer is nothing to these.
 _BLOCKLESS = ("none", "identity", "mlp", "depth")

@@ -75,7 +75,8 @@ class TrialSpec:
     A budget of wall time is the exception: how many steps fit into it is the machine's doing, so such a trial does not
     repeat bit by bit. Its record says so, and how many steps were made.
     train, model, data and block are the fully resolved settings, as plain JSON values. layer is None where the arm does
-    not depend on it: a random block has none.
+    not depend on it: a random block has none. Where two layers of one model stand at two places, layer and weights are
+    those of the first, and block has `second_layer` and, where it was read, `second_sha256`.
     """
 
     task: str
