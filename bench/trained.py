@@ -147,9 +147,9 @@ def _places(trained: Trained) -> Iterator[Request]:
 def _blocks(row: BackboneSpec, record: TrialResult) -> tuple[BlockFile | None, BlockFile | None]:
     """The files of the block, or of both, that the trial was trained with; None for what was read from none."""
     spec = record.spec
-    told = record.provenance.get("second_weights")
+    second = record.second_weights
     first = _block(row, spec, spec.weights, spec.layer or 0) if spec.weights.sha256 else None
-    return first, _block(row, spec, Weights(**told), spec.block["second_layer"]) if told else None
+    return first, _block(row, spec, second, spec.block["second_layer"]) if second else None
 
 
 def _block(row: BackboneSpec, spec: TrialSpec, read: Weights, layer: int) -> BlockFile:

@@ -9,7 +9,7 @@ import gc
 import json
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from bench.interval import Interval
 from bench.presets import TrainSettings, data_settings, train_settings
 from bench.stopping import Stopped
 from results import store
-from results.record import Status, TaskInfo, TrialResult, TrialSpec
+from results.record import Status, TaskInfo, TrialResult, TrialSpec, Weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -200,8 +200,8 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
     if job.second:
-        told = {"source": job.second.source, "sha256": job.second.sha256, "licence": job.second.licence}
-        origin["second_weights"] = asdict(replace(spec.weights, **told))
+        block = job.second
+        origin["second_weights"] = asdict(Weights(spec.weights.kind, block.source, block.sha256, block.licence))
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(course.curve), origin, cost)
     store.write(Path(job.run), record)
     leftovers.discard(Path(job.run), spec.key)

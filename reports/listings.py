@@ -75,9 +75,8 @@ def _read(record: TrialResult) -> Iterator[tuple[int | None, Weights]]:
     """The layer and weights of a record's block, and of the block at a second place where another layer was read."""
     spec = record.spec
     yield spec.layer, spec.weights
-    if sha256 := spec.block.get("second_sha256"):
-        told = record.provenance.get("second_weights") or {"kind": spec.weights.kind, "sha256": sha256}
-        yield spec.block["second_layer"], Weights(**told)
+    if second := record.second_weights:
+        yield spec.block["second_layer"], second
 
 
 def cost_table(costs: pd.DataFrame) -> Table:

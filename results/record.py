@@ -209,6 +209,14 @@ class TrialResult:
     error: str = ""
     schema: int = SCHEMA
 
+    @property
+    def second_weights(self) -> Weights | None:
+        """Those of the block at a second place, where another layer was read for it. The hash is the digest's own."""
+        sha256 = self.spec.block.get("second_sha256")
+        told = self.provenance.get("second_weights") or {}
+        kind = self.spec.weights.kind
+        return Weights(kind, told.get("source", ""), sha256, told.get("licence", "")) if sha256 else None
+
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no NaN, a line feed at the end."""
         body = asdict(self) | {"status": self.status.value, "digest": self.spec.digest}

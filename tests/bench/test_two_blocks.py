@@ -24,7 +24,7 @@ from bench.study import StudyError, StudySpec, check_bound, load
 from bench.trained import find_trial, load_model
 from bench.trial import TrialJob, attempt, build_segmenter
 from mvl.config import SegmenterConfig
-from results.record import Status, TrialResult, TrialSpec
+from results.record import Status, TrialResult, TrialSpec, Weights
 from tests.backbones import tiny
 from tests.bench.fault_room import kill_at, lasting, models, quiet
 from tests.bench.predict_room import cases_of, counts, image_of, trained
@@ -102,6 +102,7 @@ def test_the_record_has_both_layers_and_hashes_and_the_digest_is_another(done):
     assert (spec.layer, spec.block["second_layer"]) == (FIRST, SECOND) == (before.spec.layer, SECOND)
     assert spec.block["second_sha256"] == second["sha256"] != spec.weights.sha256 == before.spec.weights.sha256
     assert second["source"] and second["kind"] == "pretrained"
+    assert record.second_weights == Weights(**second) and before.second_weights is None
     assert spec.digest != before.spec.digest and record.curve != before.curve
     assert spec.digest != replace(spec, block=spec.block | {"second_sha256": "other"}).digest
     assert TrialResult.from_json(record.to_json()) == record
