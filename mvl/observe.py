@@ -61,7 +61,7 @@ def observed(model: nn.Module) -> Iterator[list[Seen]]:
         for number, adapter in enumerate(adapters.values(), start=1):
             _watch_adapter(adapter, "" if number == 1 else str(number), passes, watch)
         # A block that stands at two places is one module: its own hook runs at both.
-        for one in {adapter.block for adapter in adapters.values() if hasattr(adapter, "block")}:
+        for one in {part.get_submodule("block") for part in adapters.values() if hasattr(part, "block")}:
             watch(one, lambda i, o: passes[-1].amplification.append(norm(o) / max(norm(i[0]), 1e-12)))
         hooks.callback(model.register_forward_pre_hook(lambda *_: passes.append(Seen())).remove)
         yield passes
