@@ -94,7 +94,7 @@ def anywhere(*flags: bool) -> tuple[bool, ...]:
 
 
 def asking_anywhere(*flags: bool) -> Callable[[], tuple[bool, ...]]:
-    """`anywhere`, whose answer is waited for only when the result is called: no rank stands still for another till then.
+    """`anywhere`, whose answer is waited for when the result is called: no rank stands still for another till then.
 
     Ranks must ask, and do all else together, in the same order.
     """

@@ -76,6 +76,7 @@ def _job(study: StudySpec, places: tuple[str, str], arm: Arm, spec: TrialSpec, i
         run=run,
         backbone=arm.backbone,
         block=arm.block,
+        second=arm.second,
         workers=study.workers_per_trial,
         cpus=study.cpus_per_worker,
         gpus=study.gpus_per_worker,

@@ -27,9 +27,11 @@ from bench.interval import Interval
 from bench.presets import TrainSettings, data_settings, train_settings
 from bench.stopping import Stopped
 from results import store
-from results.record import Status, TaskInfo, TrialResult, TrialSpec
+from results.record import Status, TaskInfo, TrialResult, TrialSpec, Weights
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bench.data.crops import CropSampler
     from bench.keeper import Keeper
     from mvl.config import SegmenterConfig
@@ -44,7 +46,8 @@ Report = Callable[[dict[str, Any], float], None]
 class TrialJob:
     """A trial and where its things are. Nothing here but `spec` may change a number.
 
-    data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
+    data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read),
+    second that of the second of two blocks.
     cpus and gpus are those of a worker, as `bench.running` has them.
     activations: of how many held-out cases, the first by name, the activation maps are kept.
     keep_model: store the trained model in the run folder. checkpoint_every: how often training is kept, as
@@ -57,6 +60,7 @@ class TrialJob:
     run: str
     backbone: BackboneSpec | None = None
     block: BlockFile | None = None
+    second: BlockFile | None = None
     workers: int = 1
     cpus: int = 0
     gpus: float | None = None
@@ -195,6 +199,9 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "model": store_model(job, model),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
+    if job.second:
+        block = job.second
+        origin["second_weights"] = asdict(Weights(spec.weights.kind, block.source, block.sha256, block.licence))
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(course.curve), origin, cost)
     store.write(Path(job.run), record)
     leftovers.discard(Path(job.run), spec.key)
@@ -246,11 +253,20 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitte
     assert job.backbone is not None, "every other arm is of a backbone"
     if spec.control in KINDS:
         return Segmenter(config, matched=Matched(spec.control, job.backbone.width), checkpointing=job.checkpointing)
+    return Segmenter(config, _blocks(job, job.backbone, config), checkpointing=job.checkpointing)
+
+
+def _blocks(job: TrialJob, backbone: BackboneSpec, config: SegmenterConfig) -> nn.Module | dict[str, nn.Module]:
+    """The block of the arm; where it has a second layer, a block for each of its places, in the order of the way."""
+    spec = job.spec
     chosen = {name: spec.block[name] for name in ("rotary", "causal", "dtype") if name in spec.block}
     options = BlockOptions(**chosen, checkpointing=job.checkpointing)
-    rank = spec.block.get("lora_rank", 0)
-    block = controls.build(job.backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
-    return Segmenter(config, block, checkpointing=job.checkpointing)
+    rank, other = spec.block.get("lora_rank", 0), spec.block.get("second_layer")
+    first = controls.build(backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
+    if other is None:
+        return first
+    second = controls.build(backbone, spec.control, other, job.second, spec.seed, options, rank, second=True)
+    return dict(zip(config.places, (first, second), strict=True))
 
 
 def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:

@@ -8,6 +8,8 @@ attention.py (B, N, D) -> (B, N, D); adapter.py, or matched.py in a control, (B,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from mvl.adapter import BlockAdapter
@@ -24,18 +26,19 @@ from mvl.vit import EncoderBlock
 class Segmenter(nn.Module):
     """3D ViT segmenter with a place for one block, or for two. (B, C, X, Y, Z) to logits (B, K, X, Y, Z).
 
-    block: any module with a `width` L that maps (B, N, L) to (B, N, L). At two places it is one module used twice,
-    whose parameters are there and count once; its mappers are two pairs. matched: what stands there instead, with as
-    many trainable parameters at each place. Neither: the baseline, which is this same class without it. The segmenter
-    never loads a block. checkpointing computes each encoder block, and the convolutions of each resolution, again in
-    the backward pass instead of keeping their activations; a block has a switch of its own. Source: arXiv 2410.02458,
-    figure 1.
+    block: any module with a `width` L that maps (B, N, L) to (B, N, L), or place -> such a module for each of the
+    config's places. One module at two places is used twice, and its parameters are there and count once; its mappers
+    are two pairs. matched: what stands there instead, with as many trainable parameters at each place. Neither: the
+    baseline, which is this same class without it. The segmenter never loads a block. checkpointing computes each
+    encoder block, and the convolutions of each resolution, again in the backward pass instead of keeping their
+    activations; a block has a switch of its own. ValueError where blocks are given for other places. Source: arXiv
+    2410.02458, figure 1.
     """
 
     def __init__(
         self,
         config: SegmenterConfig,
-        block: nn.Module | None = None,
+        block: nn.Module | Mapping[str, nn.Module] | None = None,
         matched: Matched | None = None,
         checkpointing: bool = False,
     ) -> None:
@@ -51,9 +54,12 @@ class Segmenter(nn.Module):
         self.decoder = DECODERS[config.decoder](config)
         # Made last: the parts that all arms share draw the same initial values from the same seed.
         self.adapters = nn.ModuleDict()
+        blocks = block if isinstance(block, Mapping) else {} if block is None else dict.fromkeys(config.places, block)
+        if blocks and blocks.keys() != config.places.keys():
+            raise ValueError(f"blocks are given for {', '.join(blocks)}; model.placement is {config.placement!r}")
         for place in config.places:
-            if block is not None:
-                self.adapters[place] = BlockAdapter(block, config)
+            if blocks:
+                self.adapters[place] = BlockAdapter(blocks[place], config)
             elif matched is not None:
                 self.adapters[place] = matched.build(config)
 

@@ -122,6 +122,12 @@ STUDY_OPTIONS = [
         metavar="after,middle,…",
         help="The block after the encoder, in the middle, before, or at two places: middle+after.",
     ),
+    click.option(
+        "--second-layer",
+        metavar="LAYER",
+        help="Of two places the second gets another block of the model, that of this layer; the first has the layer of "
+        "--backbones. Short for --set block.second_layer=… [the same block at both].",
+    ),
     click.option("--residual", type=Names(), metavar="true,false", help="Whether the block's input is added to it."),
     click.option("--decoder", type=Names(), metavar="linear,skip,subpixel", help="Short for --set model.decoder=…"),
     click.option(

@@ -31,7 +31,7 @@ class Block(nn.Module):
         return x + torch.tanh(self.map(x))
 
 
-def tiny(block: nn.Module | None = None, **changes: object) -> Segmenter:
+def tiny(block: nn.Module | dict[str, nn.Module] | None = None, **changes: object) -> Segmenter:
     torch.manual_seed(0)
     return Segmenter(SegmenterConfig(**({"channels": 2, "classes": 3} | TINY | changes)), block)
 
@@ -83,6 +83,28 @@ def test_arms_share_the_initial_values_of_all_that_they_share():
 def test_the_block_changes_the_prediction(placement):
     image = torch.randn(1, 2, 8, 8, 8)
     assert not torch.allclose(tiny()(image), tiny(Block(), placement=placement)(image))
+
+
+@pytest.mark.parametrize("mapper_lora", [0, 2])
+def test_two_blocks_stand_each_at_its_own_place(mapper_lora):
+    changes = {"placement": "before+after", "mapper_lora": mapper_lora}
+    torch.manual_seed(1)
+    one, other, image = Block(), Block(), torch.randn(1, 2, 8, 8, 8)
+    same, apart = tiny(one, **changes), tiny({"before": one, "after": one}, **changes)
+    assert torch.equal(same(image), apart(image))
+    both = tiny({"after": other, "before": one}, **changes)
+    assert both.adapters["before"].block is one and both.adapters["after"].block is other
+    assert not torch.equal(both(image), same(image))
+    assert not torch.equal(both(image), tiny({"before": other, "after": one}, **changes)(image))
+    count = [sum(p.numel() for p in model.parameters()) for model in (same, both)]
+    assert count[1] - count[0] == sum(p.numel() for p in other.parameters())
+
+
+def test_blocks_for_other_places_are_refused():
+    with pytest.raises(ValueError, match=r"blocks are given for middle; model.placement is 'middle\+after'"):
+        tiny({"middle": Block()}, placement="middle+after")
+    with pytest.raises(ValueError, match=r"blocks are given for middle, after; model.placement is 'after'"):
+        tiny({"middle": Block(), "after": Block()})
 
 
 @pytest.mark.parametrize("stem", CHOICES["stem"])
