@@ -119,6 +119,13 @@ def mean(value: float) -> float:
     return box.item() / dist.get_world_size()
 
 
+def summed(values: torch.Tensor) -> torch.Tensor:
+    """The sum over all ranks of a tensor of float64 on this rank's device, on every rank."""
+    if dist.get_world_size() > 1:
+        dist.all_reduce(values)
+    return values
+
+
 def gathered(value: Anything) -> list[Anything] | None:
     """Every rank's value, in the ranks' order, on rank 0; None on the others."""
     if dist.get_world_size() == 1:

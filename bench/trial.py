@@ -51,7 +51,7 @@ class TrialJob:
     cpus and gpus are those of a worker, as `bench.running` has them.
     activations: of how many held-out cases, the first by name, the activation maps are kept.
     keep_model: store the trained model in the run folder. checkpoint_every: how often training is kept, as
-    `bench.interval` reads it. loader_threads: as `bench.running` has them.
+    `bench.interval` reads it. loader_threads, validation_crops: as `bench.running` has them.
     """
 
     spec: TrialSpec
@@ -71,6 +71,7 @@ class TrialJob:
     keep_model: bool = True
     checkpoint_every: str = "5m"
     loader_threads: int | None = None
+    validation_crops: int = 0
 
 
 def attempt(job: TrialJob, report: Report) -> TrialResult:
@@ -140,7 +141,9 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
 
     from bench import engine as deepspeed_engine
     from bench.cost import CostMeter, parameters
+    from bench.data.crops import CropSampler
     from bench.train import train
+    from bench.validation import Validation
 
     spec = job.spec
     started, meter = provenance.now(), CostMeter()
@@ -152,14 +155,16 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("built")
     notices: list[str] = []
     keeper = _keeper(job, engine, settings.batch, rank, notices.append)
+    unseen = CropSampler(held_out, sampler.crop, spec.seed, settings.foreground, augment="none")
+    validation = Validation(unseen, job.validation_crops, rank, workers, settings.batch)
 
     def epoch_ended(entry: dict[str, Any], share: float) -> None:
-        meter.epoch_ended()
+        meter.epoch_ended(validation.seconds)
         report(entry, TRAINING_SHARE * share)
 
     ahead = job.loader_threads if job.loader_threads is not None else 2 * (engine.device.type == "cuda")
     meter.mark("begun")
-    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper, ahead)
+    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper, ahead, validation)
     steps, seconds = course.step, round(course.clock.seconds, 4)
     meter.mark("trained")
     model = deepspeed_engine.by_itself(engine, lambda: build_segmenter(job, engine.module.config))
@@ -174,6 +179,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
             "steps": steps,
             "prepare_seconds": meter.between("start", "prepared"),
             "train_seconds": seconds,
+            "validation_seconds": round(validation.seconds, 4),
             "score_seconds": meter.between("trained", "scored"),
             "seconds_a_step": round(seconds / steps, 5),
             "epoch_seconds": meter.epoch_seconds("begun", len(course.curve), bool(course.taken_up)),

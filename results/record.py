@@ -196,7 +196,9 @@ class TrialResult:
     """One record. One that failed or diverged has an error, no cases, and never counts as done.
 
     curve: one entry an epoch, {"step": int, "loss": float, "dice": float | None}; loss and Dice are means over the
-    training crops of that epoch. provenance and cost are free of form: reports show what they know of them.
+    training crops of that epoch. Some entries have "validation_dice" (float | None) too, of a few crops of held-out
+    cases: nothing was decided by it, and records of before have none. provenance and cost are free of form: reports
+    show what they know of them.
     """
 
     spec: TrialSpec

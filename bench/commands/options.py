@@ -143,6 +143,11 @@ STUDY_OPTIONS = [
         "--retry-diverged", is_flag=True, default=None, help="Run trials again whose loss ceased to be a number."
     ),
     click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
+    click.option(
+        "--validation-crops",
+        type=int,
+        help="Crops of held-out cases for the validation Dice of a curve's epoch, which is only shown [2]; 0 for none.",
+    ),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option(
         "--models/--no-models", "keep_models", default=None, help="Keep each trained model for `bench predict` [kept]."
