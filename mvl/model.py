@@ -17,6 +17,7 @@ from mvl.config import SegmenterConfig, Size3
 from mvl.decoder import DECODERS
 from mvl.fusion import LastTokens, MultiScaleFusion
 from mvl.matched import Matched
+from mvl.observe import Parts
 from mvl.patches import PatchEmbedding, pad_to_multiple, to_tokens
 from mvl.skips import make_skips
 from mvl.vit import EncoderBlock
@@ -75,6 +76,12 @@ class Segmenter(nn.Module):
             if depth in self.taps:
                 depths.append(tokens_BND)
         return self.decoder(self.fusion(depths, grid), skips)[..., :x, :y, :z]
+
+    def parts(self) -> Parts:
+        """What `mvl.observe` looks at."""
+        qkv = [block.get_submodule("attention.qkv") for block in self.encoder]
+        adapters = list(self.adapters.values())
+        return Parts(self.embed, self.config.patch, self.encoder[-1], qkv, self.config.heads, adapters)
 
     def _encode(self, block: nn.Module, x_BND: Tensor, grid: Size3) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():

@@ -26,7 +26,10 @@ _NORM = "instance"
 
 def build(config: SegmenterConfig, features: int) -> Fitted:
     """features channels at full resolution, twice as many at each coarser one."""
-    return Fitted(UNETR(config, features), config, step=config.patch)
+    net = UNETR(config, features)
+    blocks = net.vit.blocks
+    qkv = [block.get_submodule("attn.qkv") for block in blocks]
+    return Fitted(net, config, step=config.patch, end=blocks[-1], qkv=qkv)
 
 
 class UNETR(nn.Module):

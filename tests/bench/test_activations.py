@@ -60,7 +60,7 @@ def look(model, image: np.ndarray, **more) -> Look:
     how = Inference((8, 8, 8), 0.5, **more)
     with observed(model) as passes:
         list(predict(model, image, how, "a case"))
-    return blended(passes, image, (4, 4, 4), how)
+    return blended(passes, image, how)
 
 
 @pytest.mark.parametrize("more", [{"batch": 3}, {"mirror": "x"}, {"mirror": "xyz", "batch": 4}])
