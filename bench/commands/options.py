@@ -136,7 +136,7 @@ STUDY_OPTIONS = [
     click.option(
         "--retry-diverged", is_flag=True, default=None, help="Run trials again whose loss ceased to be a number."
     ),
-    click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
+    click.option("--activations", type=int, help="Held-out cases each trial keeps activation maps of [2]; 0: none."),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option(
         "--models/--no-models", "keep_models", default=None, help="Keep each trained model for `bench predict` [kept]."
