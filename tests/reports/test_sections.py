@@ -237,6 +237,21 @@ def test_damaged_activations_are_said_and_stop_nothing(tmp_path):
     assert 'data-name="activations"' in text and third.exists()
 
 
+def test_the_page_has_the_activations_of_every_arm_though_a_figure_has_few_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(activations, "_ROWS", 3)
+    arms = (("none", "none"), ("llama3", "stand-in"), ("segresnet", "reference"), ("unetr", "reference"))
+    made = seen.write_run(tmp_path, arms=arms, cases=2, size=(16, 18, 8))
+    seen.write_activations(tmp_path, made)
+    page = build.write_report(tmp_path)
+    figures = {path.stem for path in (page.parent / "figures").glob("activations_*.png")}
+    assert figures == {"activations_Task01_Fake", "activations_Task01_Fake-2"}
+    assert "Task01_Fake, further arms" in page.read_text()
+    table = pd.read_csv(page.parent / "tables" / "activations.csv").set_index("Arm")
+    assert len(table) == len(arms) and table["Amplification"].tolist() == ["–", "2.5", "–", "–"]
+    assert table.loc["segresnet (reference)", "Entropy, last block"] == "–"
+    assert table.loc["unetr (reference)", "Entropy, last block"] == "0.600"
+
+
 def test_activations_show_the_stages_that_an_arm_has(tmp_path):
     made = seen.write_run(tmp_path, cases=2, size=(16, 18, 8))
     seen.write_activations(tmp_path, made)
