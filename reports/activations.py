@@ -71,7 +71,8 @@ class TaskMaps:
         return (
             f"Case {self.case}, the slice with most reference (white outline). The lighter, the stronger: mean |x| "
             "over the channels of a token, or of a place of a reference model's deepest features, which may be far "
-            "coarser; each map from its own least to its own greatest value. Grey: the arm has no block."
+            "coarser; each map from its own least to its own greatest value. Grey: the arm has no block. "
+            "Without colour: cut off before the model."
         )
 
     def parts(self) -> Iterator[TaskMaps]:
@@ -163,9 +164,10 @@ def _panel(one: ArmMaps, stage: str, size: tuple[int, int]) -> Bytes:
     picture = np.repeat(enlarged(one.slice.image_HW, size)[..., None], 3, axis=2) / 255.0
     if stage:
         energy = enlarged(one.maps[stage], size)
-        low, high = float(energy.min()), float(energy.max())
-        heat = matplotlib.colormaps["inferno"]((energy - low) / max(high - low, 1e-12))[..., :3]
-        picture = (1 - _HEAT) * picture + _HEAT * heat
+        seen = energy > 0  # what was cut off before the model has 0, which would be the least of every map
+        low, high = float(energy.min(where=seen, initial=np.inf)), float(energy.max())
+        heat = matplotlib.colormaps["inferno"]((energy[seen] - low) / max(high - low, 1e-12))[..., :3]
+        picture[seen] = (1 - _HEAT) * picture[seen] + _HEAT * heat
     picture[edge(enlarged(one.slice.reference_HW, size) > 0, 1)] = 1.0
     return np.asarray(255 * picture, np.uint8)
 
