@@ -1,19 +1,21 @@
-"""Where a trained segmenter's tokens are strong: heat maps over the slice that the preview shows; beside them its
-attention's entropy and its block's amplification.
+"""Where a trained model's tokens or deepest features are strong: heat maps over the slice that the preview shows;
+beside them its attention's entropy and its block's amplification, where it has them.
 
 One compressed `.npz` a trial without pickles, `<run>/activations/<key>.npz`. Arrays: `cases` (n,) text, and for case i:
 
-- `before_i`, `block_i`, `encoder_i` (H, W) float32: the energy of the tokens (mean of |x| over channels) that enter the
-  block, that leave it with its residual, and that leave the last encoder block. The baseline has `encoder_i` alone; a
+- `before_i`, `block_i`, `encoder_i` (H, W) float32: the energy (mean of |x| over channels) of what enters the block,
+  leaves it with its residual, and leaves the encoder's end. The baseline and reference models have `encoder_i` alone; a
   block at two places has `before2_i` and `block2_i` too. After the encoder, `before_i` is `encoder_i`.
 - `entropy_i` (encoder blocks,) float32: mean entropy of attention over heads and tokens, as a share of the largest
-  possible; `amplification_i` (places,) float32: |block(x)| / |x|, empty where there is no block.
+  possible; empty where no attention is over all tokens, so in reference models but for UNETR.
+- `amplification_i` (places,) float32: |block(x)| / |x|, empty where there is no block.
 
 A map lies pixel by pixel on `image_i` of `previews/<key>.npz` where the case has the same name: shape, slice, left and
 right. What is seen are the forward passes of the prediction itself, none is made for it; mirrored copies are left out.
-A token's energy stands for the voxels of its patch, and windows are blended with the same Gaussian. Entropy and
-amplification are means over the windows. Values are rounded to a 255th of the map's largest, so that files stay small.
-`mvl.observe` says how they are defined.
+A token's energy stands for the voxels of its patch, that of deepest features for the voxels of a step in their grid;
+what a model pads is cut off, and windows are blended with the same Gaussian. Entropy and amplification are means over
+the windows. Values are rounded to a 255th of the map's largest, so that files stay small. `mvl.observe` says how they
+are defined.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ class Look:
         return slices | {"entropy": self.entropy, "amplification": self.amplification}
 
 
-def blended(passes: Sequence[Seen], image_CXYZ: Floats, patch: Size3, how: Inference) -> Look:
+def blended(passes: Sequence[Seen], image_CXYZ: Floats, how: Inference) -> Look:
     """What the forward passes of one image's prediction showed; a mirrored copy's passes are left out."""
     straight = list(passes[:: len(mirrored(how.mirror))])
     each = iter(straight)
@@ -62,7 +64,7 @@ def blended(passes: Sequence[Seen], image_CXYZ: Floats, patch: Size3, how: Infer
     def energies(image_BCXYZ: Tensor) -> Tensor:
         """(B, 1 + stages, X, Y, Z), the first where `slabs` has background."""
         seen = next(each)
-        maps = [_to_voxels(energy, patch, how.window) for energy in seen.energy.values()]
+        maps = [_to_voxels(energy, seen.cell, how.window) for energy in seen.energy.values()]
         return torch.stack([torch.zeros_like(maps[0]), *maps], dim=1)
 
     windows = slabs(energies, image_CXYZ, how.window, how.overlap, how.batch)
@@ -72,9 +74,9 @@ def blended(passes: Sequence[Seen], image_CXYZ: Floats, patch: Size3, how: Infer
     return Look(dict(zip(straight[0].energy, maps, strict=True)), entropy, amplification)
 
 
-def _to_voxels(energy_BUVW: Tensor, patch: Size3, window: Size3) -> Tensor:
-    """Each token's value over the voxels of its patch, (B, X, Y, Z); what the model had padded is cut off."""
-    for axis, side in enumerate(patch, start=1):
+def _to_voxels(energy_BUVW: Tensor, cell: Size3, window: Size3) -> Tensor:
+    """Each value over the voxels of its cell, (B, X, Y, Z); what the model had padded is cut off."""
+    for axis, side in enumerate(cell, start=1):
         energy_BUVW = energy_BUVW.repeat_interleave(side, axis)
     x, y, z = window
     return energy_BUVW[:, :x, :y, :z]

@@ -24,7 +24,7 @@ TRAINING_SHARE = 0.85
 
 @dataclass(frozen=True)
 class Scored:
-    """One case. activations: the arrays of `bench.activations`, None where the model was not looked into."""
+    """One case. activations: the arrays of `bench.activations`, None where it was not looked at."""
 
     scores: list[CaseScore]
     picture: Picture
@@ -40,9 +40,8 @@ def score(
     PredictionError where a prediction is no number: on rank 0, whoever found it, and on whoever did.
     """
     from bench import engine
-    from mvl.observe import can_observe
 
-    seen = sorted(case.id for case in held_out)[: job.activations if can_observe(model) else 0]
+    seen = sorted(case.id for case in held_out)[: job.activations]
     mine = dealt([math.prod(case.shape) for case in held_out], workers)[rank]
     found: dict[str, Scored] = {}
     wrong: PredictionError | None = None
@@ -100,5 +99,5 @@ def _score_one(job: TrialJob, model: Any, case: PreparedCase, looked_at: bool) -
     volume = read_case(case.case)
     tolerance = job.spec.data["tolerance"]
     scores = score_case(prediction, volume.label, volume.spacing, job.info.labels, case.id, case.patient, tolerance)
-    look = blended(passes, case.image(), model.config.patch, how) if looked_at else None
+    look = blended(passes, case.image(), how) if looked_at else None
     return Scored(scores, pictured(volume, prediction), look.arrays(case.grid, volume.label) if look else None)

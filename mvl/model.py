@@ -17,6 +17,7 @@ from mvl.config import SegmenterConfig
 from mvl.decoder import DECODERS
 from mvl.fusion import LastTokens, MultiScaleFusion
 from mvl.matched import Matched
+from mvl.observe import Parts
 from mvl.patches import PatchEmbedding, pad_to_multiple, to_tokens
 from mvl.recompute import run
 from mvl.skips import make_skips
@@ -81,3 +82,9 @@ class Segmenter(nn.Module):
             if depth in self.taps:
                 depths.append(tokens_BND)
         return self.decoder(self.fusion(depths, grid), skips, self.checkpointing)[..., :x, :y, :z]
+
+    def parts(self) -> Parts:
+        """What `mvl.observe` looks at."""
+        qkv = [block.get_submodule("attention.qkv") for block in self.encoder]
+        adapters = list(self.adapters.values())
+        return Parts(self.embed, self.config.patch, self.encoder[-1], qkv, self.config.heads, adapters)

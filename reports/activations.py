@@ -1,16 +1,18 @@
-"""Where the tokens of each arm are strong: heat maps over a slice, as trials left them in `activations/<key>.npz`.
+"""Where the tokens or deepest features of each arm are strong: heat maps over a slice, as trials left them in
+`activations/<key>.npz`.
 
 Arrays: `cases` (n,) text; for the i-th case `encoder_i`, and where there is a block `before_i` and `block_i` (a second
 place: `before2_i`, `block2_i`), energies (H, W) float on the slice `image_i` of the trial's preview; `entropy_i` has a
-value an encoder block, `amplification_i` one a place of the block.
+value an encoder block with attention over all tokens (a reference model may have none), `amplification_i` one a place
+of the block.
 """
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,8 @@ STAGES = {
     "encoder": "end of the encoder",
 }
 _BROKEN = (KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, IndexError)
-_MOST_ARMS = 12
+#: A figure has no more rows than this; the next has the next arms.
+_ROWS = 12
 _PANEL, _GAP = 168, 6
 #: How much of a pixel is the heat map, and how much the slice below it.
 _HEAT = 0.65
@@ -42,7 +45,10 @@ _HEAT = 0.65
 
 @dataclass(frozen=True)
 class ArmMaps:
-    """One arm on one case: maps stage → (H, W); entropy (encoder blocks,) from 0 to 1; amplification (places,)."""
+    """One arm on one case: maps stage → (H, W); entropy (encoder blocks,) from 0 to 1; amplification (places,).
+
+    Of a reference model there is the end of the encoder alone, and entropy (0,) where no attention is over all tokens.
+    """
 
     arm: str
     slice: Slice
@@ -64,8 +70,15 @@ class TaskMaps:
         """What is seen, in sentences."""
         return (
             f"Case {self.case}, the slice with most reference (white outline). The lighter, the stronger: mean |x| "
-            "over the channels of a token, each map from its own least to its own greatest value."
+            "over the channels of a token, or of a place of a reference model's deepest features, which may be far "
+            "coarser; each map from its own least to its own greatest value. Grey: the arm has no block. "
+            "Without colour: cut off before the model."
         )
+
+    def parts(self) -> Iterator[TaskMaps]:
+        """The same in pieces that are figures of their own."""
+        for first in range(0, len(self.arms), _ROWS):
+            yield replace(self, arms=self.arms[first : first + _ROWS])
 
 
 def read(run: Path, shown: pd.DataFrame, trials: pd.DataFrame) -> tuple[list[TaskMaps], list[str]]:
@@ -89,7 +102,7 @@ def read(run: Path, shown: pd.DataFrame, trials: pd.DataFrame) -> tuple[list[Tas
                 problems.append(f"{task}, {arm}: {error}")
         if found:
             case = found[0][0]
-            tasks.append(TaskMaps(str(task), case, tuple([maps for name, maps in found if name == case][:_MOST_ARMS])))
+            tasks.append(TaskMaps(str(task), case, tuple(maps for name, maps in found if name == case)))
     return tasks, problems
 
 
@@ -151,9 +164,10 @@ def _panel(one: ArmMaps, stage: str, size: tuple[int, int]) -> Bytes:
     picture = np.repeat(enlarged(one.slice.image_HW, size)[..., None], 3, axis=2) / 255.0
     if stage:
         energy = enlarged(one.maps[stage], size)
-        low, high = float(energy.min()), float(energy.max())
-        heat = matplotlib.colormaps["inferno"]((energy - low) / max(high - low, 1e-12))[..., :3]
-        picture = (1 - _HEAT) * picture + _HEAT * heat
+        seen = energy > 0  # what was cut off before the model has 0, which would be the least of every map
+        low, high = float(energy.min(where=seen, initial=np.inf)), float(energy.max())
+        heat = matplotlib.colormaps["inferno"]((energy[seen] - low) / max(high - low, 1e-12))[..., :3]
+        picture[seen] = (1 - _HEAT) * picture[seen] + _HEAT * heat
     picture[edge(enlarged(one.slice.reference_HW, size) > 0, 1)] = 1.0
     return np.asarray(255 * picture, np.uint8)
 
@@ -177,5 +191,6 @@ def _numbers(one: ArmMaps) -> tuple[str, str, str]:
 
 _CAPTION = (
     "Attention's mean entropy over heads and tokens as a share of the largest possible (1 looks everywhere alike), and "
-    "the block's amplification |block(x)| / |x|, both on one held-out case."
+    "the block's amplification |block(x)| / |x|, both on one held-out case. A dash: the arm has no attention over all "
+    "tokens, or no block."
 )

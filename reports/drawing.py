@@ -37,8 +37,11 @@ def drawn(
         yield f"learning_{value}", words, figure
     yield from _of_cases(data, told, pictured, problems)
     for one in maps:
-        words = Words(one.task, one.caption, "activations")
-        yield f"activations_{one.task}", words, activations.draw(one, told.banner)
+        for number, part in enumerate(one.parts(), start=1):
+            name, title = f"activations_{one.task}", one.task
+            if number > 1:
+                name, title = f"{name}-{number}", f"{title}, further arms"
+            yield name, Words(title, part.caption, "activations"), activations.draw(part, told.banner)
 
 
 def _of_scores(data: Gathered, warning: str) -> Iterator[Drawn]:

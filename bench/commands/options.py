@@ -142,11 +142,11 @@ STUDY_OPTIONS = [
     click.option(
         "--retry-diverged", is_flag=True, default=None, help="Run trials again whose loss ceased to be a number."
     ),
-    click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
+    click.option("--activations", type=int, help="Held-out cases each trial keeps activation maps of [2]; 0: none."),
     click.option(
         "--validation-crops",
         type=int,
-        help="Crops of held-out cases for the validation Dice of a curve's epoch, which is only shown [2]; 0 for none.",
+        help="Crops of held-out cases for the validation Dice of a curve's epoch, which is only shown [2]; 0: none.",
     ),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option(

@@ -32,10 +32,11 @@ def build(config: SegmenterConfig, features: int) -> Fitted:
         filters=[min(features * 2**level, _WIDEST * features) for level in range(len(strides))],
         deep_supervision=False,
     )
+    bottleneck = net.bottleneck
     # MONAI registers each part twice, and a state dict with shared tensors cannot be saved as safetensors.
     for twice in ("input_block", "downsamples", "bottleneck", "upsamples"):
         delattr(net, twice)
-    return Fitted(net, config, step, least=(2 * step[0], 2 * step[1], 2 * step[2]))
+    return Fitted(net, config, step, end=bottleneck, least=(2 * step[0], 2 * step[1], 2 * step[2]))
 
 
 def halvings(image: Size3) -> list[Size3]:

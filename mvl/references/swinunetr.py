@@ -19,13 +19,13 @@ def build(config: SegmenterConfig, features: int) -> Fitted:
     """Depths 2, 2, 2, 2, heads 3, 6, 12, 24, windows of 7, MONAI's defaults. Source: arXiv 2201.01266.
 
     It halves a crop five times. Where that leaves fewer than eight voxels (a crop of 32³ leaves one), the norms of that
-    last resolution are taken over channels too: an instance norm has no value there.
+    last resolution are taken over channels too: an instance norm has no value there. Its attention is within windows.
     """
     net = SwinUNETR(config.channels, config.classes, feature_size=features, use_flash_attention=True)
     deepest = [side // 32 for side in fit(config.image, _STEP, (1, 1, 1))]
     if math.prod(deepest) < _FEW:
         _norm_over_channels(net.encoder10)
-    return Fitted(net, config, _STEP)
+    return Fitted(net, config, _STEP, end=net.swinViT.layers4[0])
 
 
 def _norm_over_channels(part: nn.Module) -> None:

@@ -26,7 +26,10 @@ _NORM = "instance"
 
 def build(config: SegmenterConfig, features: int) -> Fitted:
     """features channels at full resolution, twice as many at each coarser one."""
-    return Fitted(UNETR(config, features), config, step=config.patch)
+    net = UNETR(config, features)
+    blocks = net.vit.blocks
+    qkv = [block.get_submodule("attn.qkv") for block in blocks]
+    return Fitted(net, config, step=config.patch, end=blocks[-1], qkv=qkv)
 
 
 class UNETR(nn.Module):
@@ -34,7 +37,7 @@ class UNETR(nn.Module):
 
     def __init__(self, config: SegmenterConfig, features: int) -> None:
         super().__init__()
-        self.patch, self.grid = config.patch, config.grid
+        self.patch, self.grid, self.dropout = config.patch, config.grid, config.dropout
         steps = upsampling_steps(config.patch)
         widths = [features << place for place in reversed(range(len(steps)))]
         self.vit = ViT(
@@ -61,6 +64,12 @@ class UNETR(nn.Module):
             for (inside, outside), step in zip(pairwise([config.width, *widths]), steps, strict=True)
         )
         self.head = UnetOutBlock(3, features, config.classes)
+
+    def train(self, mode: bool = True) -> UNETR:
+        """As torch's; MONAI's flash attention would drop weights in evaluation, too."""
+        for block in self.vit.blocks:
+            block.attn.dropout_rate = self.dropout if mode else 0.0  # type: ignore[union-attr]
+        return super().train(mode)
 
     def forward(self, image_BCXYZ: Tensor) -> Tensor:
         x, y, z = image_BCXYZ.shape[2:]

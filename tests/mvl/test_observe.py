@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mvl.attention import GlobalAttention
-from mvl.observe import can_observe, energy, entropy, observed
+from mvl.observe import energy, entropy, observed
 from tests.mvl.test_segmenter import tiny
 
 
@@ -96,4 +96,3 @@ def test_the_baseline_has_no_block_to_look_at():
         model(torch.randn(1, 2, 8, 8, 8))
     (seen,) = passes
     assert set(seen.energy) == {"encoder"} and seen.amplification == []
-    assert can_observe(model) and not can_observe(nn.Linear(1, 1))

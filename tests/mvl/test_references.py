@@ -64,6 +64,14 @@ def test_a_seed_is_one_model_and_another_seed_another(name):
     assert any(not torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
+def test_dropout_is_for_training_alone(name):
+    model, image = built(name, dropout=0.5), torch.randn(1, 2, 16, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(image), model(image))
+        model.train()
+        assert torch.equal(model(image), model(image)) == ("dropout" not in references.REGISTRY[name].reads)
+
+
 def test_a_stored_state_is_read_into_the_same_model(name, tmp_path):
     from safetensors.torch import load_file, save_file
 

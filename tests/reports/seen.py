@@ -80,8 +80,9 @@ def write_activations(run: Path, records: list[TrialResult], size=(40, 48, 20)) 
         with np.load(run / "previews" / f"{record.spec.key}.npz") as preview:
             cases, shape = preview["cases"][:1], preview["image_0"].shape
         y, x = np.mgrid[: shape[0], : shape[1]]
-        stages = ["encoder"] if record.spec.control == "none" else ["before", "block", "encoder"]
-        arrays = {"cases": cases, "entropy_0": np.linspace(0.9, 0.6, 4, dtype=np.float32)}
+        stages = ["encoder"] if record.spec.control in ("none", "reference") else ["before", "block", "encoder"]
+        blocks = 0 if record.spec.backbone == "segresnet" else 4
+        arrays = {"cases": cases, "entropy_0": np.linspace(0.9, 0.6, blocks, dtype=np.float32)}
         arrays["amplification_0"] = np.full(len(stages) // 2, 2.5, np.float32)
         for place, stage in enumerate(stages, start=1):
             centre = np.hypot(y - shape[0] * place / 4, x - shape[1] / 2)

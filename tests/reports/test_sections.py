@@ -13,6 +13,7 @@ from PIL import Image
 
 from reports import activations, build, gathered, html, rank_tables, sweep_tables
 from reports.figures import curves, intervals, look, scores
+from reports.previews import Slice
 from results import costs, summary, sweeps
 from tests.reports import seen
 from tests.results import fake, generated
@@ -248,6 +249,31 @@ def test_damaged_activations_are_said_and_stop_nothing(tmp_path):
     text = build.write_report(tmp_path).read_text()
     assert f"activations {first} cannot be used" in text and f"activations {second} do not lie on the slice" in text
     assert 'data-name="activations"' in text and third.exists()
+
+
+def test_the_page_has_the_activations_of_every_arm_though_a_figure_has_few_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(activations, "_ROWS", 3)
+    arms = (("none", "none"), ("llama3", "stand-in"), ("segresnet", "reference"), ("unetr", "reference"))
+    made = seen.write_run(tmp_path, arms=arms, cases=2, size=(16, 18, 8))
+    seen.write_activations(tmp_path, made)
+    page = build.write_report(tmp_path)
+    figures = {path.stem for path in (page.parent / "figures").glob("activations_*.png")}
+    assert figures == {"activations_Task01_Fake", "activations_Task01_Fake-2"}
+    assert "Task01_Fake, further arms" in page.read_text()
+    table = pd.read_csv(page.parent / "tables" / "activations.csv").set_index("Arm")
+    assert len(table) == len(arms) and table["Amplification"].tolist() == ["–", "2.5", "–", "–"]
+    assert table.loc["segresnet (reference)", "Entropy, last block"] == "–"
+    assert table.loc["unetr (reference)", "Entropy, last block"] == "0.600"
+
+
+def test_what_no_model_saw_takes_nothing_of_a_maps_colours():
+    image, energy = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.float32)
+    energy[4:, :10], energy[4:, 10:] = 5.0, 5.1
+    one = activations.ArmMaps("a", Slice(image, image, image, 1.0), {"encoder": energy}, energy[:0, 0], energy[:0, 0])
+    drawn = activations.draw(activations.TaskMaps("Task01_Fake", "p0", (one,))).axes[0].images[0].get_array()
+    side = drawn.shape[0]
+    above, weak, strong = (drawn[row, column].sum() for row, column in ((2, -80), (side - 2, -150), (side - 2, -10)))
+    assert above == 0 and weak < 30 and strong > 400
 
 
 def test_activations_show_the_stages_that_an_arm_has(tmp_path):
