@@ -35,24 +35,29 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
         # Trials that differ in seed and part alone share these; a study may have ten thousand of them.
         arms = [(arm, _settings(arm, folder, each)) for arm, each in itertools.product(ground.arms, variants)]
         for part in make_splits(folder.cases, study.folds, study.fractions):
-            info, split_digest = _info(ground, name, part.split), part.split.digest
-            for seed, (arm, settings) in itertools.product(study.seeds, arms):
-                spec = TrialSpec(
-                    task=name,
-                    backbone=arm.name,
-                    control=arm.control,
-                    layer=arm.layer,
-                    weights=arm.weights,
-                    seed=seed,
-                    fold=part.fold,
-                    fraction=part.fraction,
-                    split_digest=split_digest,
-                    data_digest=ground.checks[name].digest,
-                    **settings,
-                )
+            info, data_digest = _info(ground, name, part.split), ground.checks[name].digest
+            firsts = [(arm, _first(name, data_digest, part, arm, settings)) for arm, settings in arms]
+            for seed, (arm, first) in itertools.product(study.seeds, firsts):
+                spec = first.with_seed(seed)
                 if spec.digest not in jobs:
                     jobs[spec.digest] = _job(study, places, arm, spec, info)
     return list(jobs.values())
+
+
+def _first(task: str, data_digest: str, part: Part, arm: Arm, settings: dict[str, dict[str, Any]]) -> TrialSpec:
+    return TrialSpec(
+        task=task,
+        backbone=arm.name,
+        control=arm.control,
+        layer=arm.layer,
+        weights=arm.weights,
+        seed=0,
+        fold=part.fold,
+        fraction=part.fraction,
+        split_digest=part.split.digest,
+        data_digest=data_digest,
+        **settings,
+    )
 
 
 def _settings(arm: Arm, folder: TaskFolder, settings: Settings) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ from bench.stopping import Stop
 from bench.study import StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
-from results.arms import arm_key, arm_names, titles
+from results.arms import arm_names, titles
 from results.record import Status, digest_of
 
 #: In the report's folder: of which records it was made.
@@ -99,8 +99,7 @@ def write_outputs(run: Path, profile: str = "paper") -> Path:
 
 def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[str], console: Console) -> None:
     tasks = {job.spec.task for job in jobs}
-    names = arm_names(job.spec for job in jobs)
-    arms = list(dict.fromkeys(names[arm_key(job.spec)] for job in jobs))
+    arms = dict.fromkeys(arm_names(job.spec for job in jobs).values())
     console.print(
         f"tasks: {len(tasks)}; arms: {', '.join(arms)}; {len(jobs)} trials, {len(todo)} to run", highlight=False
     )
