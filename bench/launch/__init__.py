@@ -1,7 +1,8 @@
 """The only room that imports Ray: jobs in, finished records on disk out.
 
 `session` starts and stops Ray, or joins a `cluster` whose `nodes` are looked at; `resources` says how many trials fit,
-`jobs` runs them, through the `client` where need be, and `watch` listens to them.
+`jobs` runs them, through the `client` where need be, and `watch` listens to them. `jobs` and `search` import Ray Tune,
+which takes half a second: whoever needs them imports them by name, while Ray starts.
 """
 
 from __future__ import annotations
@@ -20,20 +21,16 @@ os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
-from bench.launch.jobs import OnProgress, run
 from bench.launch.nodes import look_at_nodes
-from bench.launch.session import begin_anew, leave, may_begin_anew, on_lost_head, start, stop
-from bench.launch.watch import RayGone
+from bench.launch.session import RayGone, begin_anew, leave, may_begin_anew, on_lost_head, start, stop
 
 __all__ = [
-    "OnProgress",
     "RayGone",
     "begin_anew",
     "leave",
     "look_at_nodes",
     "may_begin_anew",
     "on_lost_head",
-    "run",
     "start",
     "stop",
 ]
