@@ -44,7 +44,7 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
     return list(jobs.values())
 
 
-def _first(task: str, data_digest: str, part: Part, arm: Arm, settings: dict[str, dict[str, Any]]) -> TrialSpec:
+def _first(task: str, data_digest: str, part: Part, arm: Arm, settings: dict[str, Any]) -> TrialSpec:
     return TrialSpec(
         task=task,
         backbone=arm.name,

@@ -65,7 +65,7 @@ def _run_missing(
 
 
 def _has_no_record(run: Path, jobs: Iterable[TrialJob]) -> bool:
-    """Whether a trial surely is to run, by the names of files alone: Ray may start before thousands of them are read."""
+    """Whether a trial surely is to run, by the names of files alone: Ray need not wait until all are read."""
     there = set(store.keys(run))
     return any(job.spec.key not in there for job in jobs)
 

@@ -12,8 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray._private import parameter, ray_constants, utils
+from ray._private import parameter, ray_constants, utils, worker
 from ray.experimental import internal_kv
 
 #: How long Ray's dashboard may take to come up, as Ray itself has it, and how often it is looked for.
@@ -31,7 +30,8 @@ def begun_for_us() -> Iterator[None]:
     - The raylet begins while the dashboard comes up, see `dashboard_address`. That the dashboard's packages are there
       is not tried here by importing them, which takes another half second: the dashboard itself does it.
     """
-    ask = internal_kv._internal_kv_get
+    ask: Any = internal_kv._internal_kv_get
+    without: Any = {"no_monitor": True, "include_log_monitor": False}
 
     def answer(key: Any, *given: Any, **named: Any) -> bytes | None:
         # Ray asks for the dashboard's address until there is one, and begins no raylet before.
@@ -39,7 +39,7 @@ def begun_for_us() -> Iterator[None]:
 
     with (
         _instead(ray_constants, "ENABLE_RAY_CLUSTER", False),
-        _instead(parameter, "RayParams", partial(parameter.RayParams, no_monitor=True, include_log_monitor=False)),
+        _instead(parameter, "RayParams", partial(parameter.RayParams, **without)),
         _instead(utils, "get_dashboard_dependency_error", lambda: None),
         _instead(internal_kv, "_internal_kv_get", answer),
     ):
@@ -61,7 +61,8 @@ def dashboard_address(session: Path) -> str:
 
     session: Ray's folder. RuntimeError if the dashboard has ended, or takes too long.
     """
-    node, place = ray._private.worker._global_node, ray_constants.KV_NAMESPACE_DASHBOARD
+    node: Any = worker._global_node
+    place = ray_constants.KV_NAMESPACE_DASHBOARD
     process = node.all_processes[ray_constants.PROCESS_TYPE_DASHBOARD][0].process
     end = time.monotonic() + _SECONDS
     while not (address := internal_kv._internal_kv_get(ray_constants.DASHBOARD_ADDRESS, namespace=place)):
