@@ -1,4 +1,4 @@
-"""When Ray starts: as soon as a trial surely is to run, beside the reading of records; never for bad input or nothing."""
+"""When Ray starts: once a trial surely is to run, beside the reading of records; never for bad input or for nothing."""
 
 from __future__ import annotations
 
