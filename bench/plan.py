@@ -17,7 +17,7 @@ from bench.presets import Settings
 from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
 from results.arms import arm_key
-from results.record import TaskInfo, TrialSpec, Weights
+from results.record import TaskInfo, TrialSpec
 from results.store import atomic_write
 
 FILE = "plan.json"
@@ -176,7 +176,7 @@ def expected(run: Path) -> list[TrialSpec]:
 def _spec(entry: dict[str, Any]) -> TrialSpec:
     names = {item.name for item in fields(TrialSpec)}
     plain = {key: value for key, value in entry.items() if key in names}
-    return TrialSpec(**(plain | {"weights": Weights(**plain["weights"])}))
+    return TrialSpec.from_body(plain)
 
 
 def _slot(spec: TrialSpec) -> tuple[Any, ...]:

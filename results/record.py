@@ -103,6 +103,11 @@ class TrialSpec:
         if not (isinstance(self.seed, int) and isinstance(self.fold, int)):
             raise ValueError(f"seed {self.seed!r} and fold {self.fold!r} must be whole numbers")
 
+    @classmethod
+    def from_body(cls, body: dict[str, Any]) -> TrialSpec:
+        """A specification from its JSON value; KeyError, TypeError or ValueError if it is none."""
+        return cls(**(body | {"weights": Weights(**body["weights"])}))
+
     @cached_property
     def digest(self) -> str:
         """Twelve hexadecimal digits of the SHA-256 of the canonical JSON of every field.
@@ -240,14 +245,17 @@ class TrialResult:
     @classmethod
     def from_json(cls, text: str) -> TrialResult:
         """Read a record; ValueError if it is of another schema, damaged, or its digest does not match its content."""
-        body = json.loads(text)
+        return cls.from_body(json.loads(text))
+
+    @classmethod
+    def from_body(cls, body: dict[str, Any], spec: TrialSpec | None = None) -> TrialResult:
+        """A record from its JSON value, checked as by `from_json`. spec: what it specifies, where that is known."""
         if body.get("schema") != SCHEMA:
             lacking = ", which has no surface distances" if body.get("schema") in (1, 2) else ""
             raise ValueError(f"record has schema {body.get('schema')!r}{lacking}; this version reads schema {SCHEMA}")
         try:
-            spec = body["spec"]
             record = cls(
-                spec=TrialSpec(**(spec | {"weights": Weights(**spec["weights"])})),
+                spec=spec or TrialSpec.from_body(body["spec"]),
                 status=Status(body["status"]),
                 task=TaskInfo(**(body["task"] | {k: tuple(body["task"][k]) for k in ("channels", "labels")})),
                 cases=tuple(CaseScore(**case) for case in body["cases"]),

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from results.record import Status, TrialResult
+from results.record import Status, TrialResult, TrialSpec
 
 #: These parts of a record may differ between two runs of the same trial. Of the specification, what may not is in the
 #: digest, which is compared; the place that weights were read from is not.
@@ -22,6 +22,9 @@ _INCIDENTAL = ("cost", "provenance", "spec")
 #: file's end is looked at for it.
 _AFTER_CASES = b'\n "cost": {'
 _TAIL = 32 * 1024
+#: Around the specification, and before the seed in it. No text in JSON holds a line feed, and what lies deeper is
+#: indented by more.
+_SPEC, _AFTER_SPEC, _SEED = '\n "spec": ', ',\n "status": ', '\n  "seed": '
 _ENDING = ".json"
 
 
@@ -73,7 +76,8 @@ def heads(run: Path) -> Iterator[TrialResult]:
     The cases are nearly all of a record, and whoever asks what is complete has no use for them. RecordError as `read`
     has it; damage among the cases alone is seen by those who read them.
     """
-    return (_in_place(path, key, read_head(path)) for path, key in _places(run))
+    known = _Specs()
+    return (_in_place(path, key, read_head(path, known)) for path, key in _places(run))
 
 
 def keys(run: Path) -> Iterator[str]:
@@ -99,7 +103,25 @@ def _places(run: Path) -> Iterator[tuple[Path, str]]:
     return ((key_path(trials, key, _ENDING), key) for key in keys(run))
 
 
-def read_head(path: Path) -> TrialResult:
+class _Specs:
+    """Specifications by the text around their seeds: thousands of records have all else in common. Each is read once.
+
+    A record's digest is compared with that of the specification that is given here, as with any.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], TrialSpec] = {}
+
+    def of(self, text: str) -> TrialSpec:
+        """The specification of a canonical text; ValueError, KeyError or TypeError if it is none."""
+        before, _, rest = text.partition(_SEED)
+        seed, _, after = rest.partition(",")
+        if (before, after) not in self._known:
+            self._known[before, after] = TrialSpec.from_body(json.loads(text))
+        return self._known[before, after].with_seed(int(seed))
+
+
+def read_head(path: Path, known: _Specs | None = None) -> TrialResult:
     """One record without its cases: what stands after them in the canonical form, or of the whole in any other."""
     with path.open("rb", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
@@ -108,8 +130,11 @@ def read_head(path: Path) -> TrialResult:
     start = tail.rfind(_AFTER_CASES)  # from the end: the cases before it are nearly all of the file
     if start >= 0:
         try:
-            return TrialResult.from_json('{"cases": [],' + tail[start:].decode())
-        except ValueError:
+            own, _, rest = tail[start:].decode().partition(_SPEC)
+            spec, _, rest = rest.partition(_AFTER_SPEC)
+            body = json.loads(f'{{"cases": [],{own}{_SPEC}0{_AFTER_SPEC}{rest}')
+            return TrialResult.from_body(body, (known or _Specs()).of(spec))
+        except (ValueError, KeyError, TypeError):
             pass  # the whole says better what is wrong
     return replace(read_file(path), cases=())
 

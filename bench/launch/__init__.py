@@ -19,6 +19,8 @@ os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 # a trial in a process that serves many. Workers inherit this.
 os.environ.setdefault("MALLOC_ARENA_MAX", "1")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
+# Ray gives its dashboard a minute to come up, and then its raylet half a minute. Here they come up side by side.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "90")
 os.environ.setdefault("TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S", "0")
 
 from bench.launch.nodes import look_at_nodes

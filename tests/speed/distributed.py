@@ -208,9 +208,9 @@ def taken_up(runs: int) -> list[dict[str, float]]:
 
 
 def take_up(where: str, cache_in: str) -> None:
-    """In a process of its own, `bench run` until it hands its trials to Ray: seconds, those in Ray's start, peak of memory.
+    """In a process of its own, `bench run` until it hands its trials to Ray: seconds, Ray's start, peak of memory.
 
-    Ray's start lies beside the reading of records, and the processor is shared: the seconds are of the whole.
+    Ray's start lies beside the reading of records: the seconds are of the whole.
     """
     os.environ["BENCH_CACHE"] = cache_in
     sys.argv = ["bench", "run", *MANY, "--out", f"{where}/run"]
