@@ -89,7 +89,7 @@ def _keys(folder: str, above: str) -> Iterator[str]:
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
-    except (FileNotFoundError, PermissionError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
