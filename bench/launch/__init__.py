@@ -1,6 +1,6 @@
 """The only room that imports Ray: jobs in, finished records on disk out.
 
-`session` starts and stops Ray, with `switches` of our own, or joins a `cluster` whose `nodes` are looked at; `resources`
+`session` starts and stops Ray, with our `switches`, or joins a `cluster` whose `nodes` are looked at; `resources`
 says how many trials fit, `jobs` runs them, through the `client` where need be, and `watch` listens to them. `jobs` and
 `search` import Ray Tune, which takes half a second: whoever needs them imports them by name, while Ray starts.
 """
