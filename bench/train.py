@@ -12,7 +12,7 @@ import torch
 from bench.course import Course
 from bench.data.crops import CropSampler
 from bench.data.loader import Crop, batches
-from bench.engine import anywhere, mean, set_rate
+from bench.engine import asking_anywhere, mean, set_rate
 from bench.keeper import Keeper, Nothing
 from bench.presets import TrainSettings
 from bench.stopping import Stopped
@@ -69,12 +69,14 @@ def _take(
         logits_BKXYZ = engine(image_BCXYZ)
         loss = dice_ce_loss(logits_BKXYZ, label_BXYZ)
         value = loss.item()
-        wild, due, stop = anywhere(not math.isfinite(value), keeper.due(course), keeper.stop())
+        # Asked before the backward pass and heard after it: workers then wait for each other once a step, not twice.
+        asked = asking_anywhere(not math.isfinite(value), keeper.due(course), keeper.stop())
+        engine.backward(loss)
+        wild, due, stop = asked()
         if wild:
             raise Diverged(
                 f"the loss is {value} at step {course.step + 1}, {course.spent:.0%} on; a lower --set train.lr may help"
             )
-        engine.backward(loss)
         set_rate(engine, settings.lr * course.schedule.rate(course.share(course.step + 0.5)))
         engine.step()
         if course.stepped(value, *batch_dice(logits_BKXYZ, label_BXYZ)):

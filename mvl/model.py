@@ -8,16 +8,15 @@ attention.py (B, N, D) -> (B, N, D); adapter.py, or matched.py in a control, (B,
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mvl.adapter import BlockAdapter
-from mvl.config import SegmenterConfig, Size3
+from mvl.config import SegmenterConfig
 from mvl.decoder import DECODERS
 from mvl.fusion import LastTokens, MultiScaleFusion
 from mvl.matched import Matched
 from mvl.patches import PatchEmbedding, pad_to_multiple, to_tokens
+from mvl.recompute import run
 from mvl.skips import make_skips
 from mvl.vit import EncoderBlock
 
@@ -28,8 +27,9 @@ class Segmenter(nn.Module):
     block: any module with a `width` L that maps (B, N, L) to (B, N, L). At two places it is one module used twice,
     whose parameters are there and count once; its mappers are two pairs. matched: what stands there instead, with as
     many trainable parameters at each place. Neither: the baseline, which is this same class without it. The segmenter
-    never loads a block. checkpointing computes each encoder block again in the backward pass instead of keeping its
-    activations; a block has a switch of its own. Source: arXiv 2410.02458, figure 1.
+    never loads a block. checkpointing computes each encoder block, and the convolutions of each resolution, again in
+    the backward pass instead of keeping their activations; a block has a switch of its own. Source: arXiv 2410.02458,
+    figure 1.
     """
 
     def __init__(
@@ -62,21 +62,16 @@ class Segmenter(nn.Module):
         x, y, z = image_BCXYZ.shape[2:]
         padded = pad_to_multiple(image_BCXYZ, self.config.patch)
         tokens_BND, grid = self.embed(padded)
-        skips, more_BDUVW = self.skips(padded)
+        skips, more_BDUVW = self.skips(padded, self.checkpointing)
         if more_BDUVW is not None:
             tokens_BND = tokens_BND + to_tokens(more_BDUVW)
         depths = []
         for depth in range(self.config.depth + 1):
             if depth > 0:
-                tokens_BND = self._encode(self.encoder[depth - 1], tokens_BND, grid)
+                tokens_BND = run(self.encoder[depth - 1], tokens_BND, grid, again=self.checkpointing)
             for place, adapter in self.adapters.items():
                 if depth == self.config.places[place]:
                     tokens_BND = adapter(tokens_BND, grid)
             if depth in self.taps:
                 depths.append(tokens_BND)
-        return self.decoder(self.fusion(depths, grid), skips)[..., :x, :y, :z]
-
-    def _encode(self, block: nn.Module, x_BND: Tensor, grid: Size3) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x_BND, grid, use_reentrant=False)
-        return block(x_BND, grid)
+        return self.decoder(self.fusion(depths, grid), skips, self.checkpointing)[..., :x, :y, :z]
