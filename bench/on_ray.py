@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
@@ -28,23 +30,39 @@ class Kept:
 
 
 def begin(
-    study: StudySpec, jobs: Sequence[TrialJob], kept: Kept, stop: Stop, console: Console, shared: bool = True
-) -> Dashboard:
+    study: StudySpec,
+    plan: Callable[[], Sequence[TrialJob]],
+    kept: Kept,
+    stop: Stop,
+    console: Console,
+    shared: bool = True,
+) -> tuple[Dashboard, Sequence[TrialJob]]:
     """Start Ray here, or join the study's cluster and look at its nodes; StudyError tells what they lack.
 
+    plan is called meanwhile, in a thread: Ray wants the main one. It may print, and what it raises is raised first.
     shared: every node has to see the run folder.
     """
     from bench import launch
 
-    console.print(f"joining Ray at {study.address} …" if study.address else "starting Ray …", highlight=False)
-    ray = launch.start(address=study.address, gpus=study.gpus_per_worker)
+    def planned() -> Sequence[TrialJob]:
+        jobs = plan()
+        console.print(f"joining Ray at {study.address} …" if study.address else "starting Ray …", highlight=False)
+        import_module("bench.launch.jobs")  # Ray Tune takes half a second
+        return jobs
+
+    with ThreadPoolExecutor(1, "plan") as pool:
+        planning = pool.submit(planned)
+        try:
+            ray = launch.start(address=study.address, gpus=study.gpus_per_worker)
+            stop.listen()
+        finally:
+            jobs = planning.result()
     console.print(ray.words(console.is_terminal), highlight=False, markup=False)
-    stop.listen()
     if study.address:
         launch.on_lost_head(lambda: _leave("the head of the cluster is gone", kept, console))
         for line in launch.look_at_nodes(jobs, shared):
             console.print(line, highlight=False, markup=False)
-    return ray
+    return ray, jobs
 
 
 def exit_code(work: Callable[[], None], kept: Kept, stop: Stop, console: Console) -> int:

@@ -17,7 +17,7 @@ from bench.presets import Settings
 from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
 from results.arms import arm_key
-from results.record import TaskInfo, TrialSpec, Weights
+from results.record import TaskInfo, TrialSpec
 from results.store import atomic_write
 
 FILE = "plan.json"
@@ -35,24 +35,29 @@ def expand(study: StudySpec, ground: Ground) -> list[TrialJob]:
         # Trials that differ in seed and part alone share these; a study may have ten thousand of them.
         arms = [(arm, _settings(arm, folder, each)) for arm, each in itertools.product(ground.arms, variants)]
         for part in make_splits(folder.cases, study.folds, study.fractions):
-            info, split_digest = _info(ground, name, part.split), part.split.digest
-            for seed, (arm, settings) in itertools.product(study.seeds, arms):
-                spec = TrialSpec(
-                    task=name,
-                    backbone=arm.name,
-                    control=arm.control,
-                    layer=arm.layer,
-                    weights=arm.weights,
-                    seed=seed,
-                    fold=part.fold,
-                    fraction=part.fraction,
-                    split_digest=split_digest,
-                    data_digest=ground.checks[name].digest,
-                    **settings,
-                )
+            info, data_digest = _info(ground, name, part.split), ground.checks[name].digest
+            firsts = [(arm, _first(name, data_digest, part, arm, settings)) for arm, settings in arms]
+            for seed, (arm, first) in itertools.product(study.seeds, firsts):
+                spec = first.with_seed(seed)
                 if spec.digest not in jobs:
                     jobs[spec.digest] = _job(study, places, arm, spec, info)
     return list(jobs.values())
+
+
+def _first(task: str, data_digest: str, part: Part, arm: Arm, settings: dict[str, Any]) -> TrialSpec:
+    return TrialSpec(
+        task=task,
+        backbone=arm.name,
+        control=arm.control,
+        layer=arm.layer,
+        weights=arm.weights,
+        seed=0,
+        fold=part.fold,
+        fraction=part.fraction,
+        split_digest=part.split.digest,
+        data_digest=data_digest,
+        **settings,
+    )
 
 
 def _settings(arm: Arm, folder: TaskFolder, settings: Settings) -> dict[str, dict[str, Any]]:
@@ -173,7 +178,7 @@ def expected(run: Path) -> list[TrialSpec]:
 def _spec(entry: dict[str, Any]) -> TrialSpec:
     names = {item.name for item in fields(TrialSpec)}
     plain = {key: value for key, value in entry.items() if key in names}
-    return TrialSpec(**(plain | {"weights": Weights(**plain["weights"])}))
+    return TrialSpec.from_body(plain)
 
 
 def _slot(spec: TrialSpec) -> tuple[Any, ...]:

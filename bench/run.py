@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from bench.stopping import Stop
 from bench.study import StudySpec, bind, check_bound
 from bench.trial import TrialJob
 from results import store
-from results.arms import arm_key, arm_names, titles
+from results.arms import arm_names, titles
 from results.record import Status, digest_of
 
 #: In the report's folder: of which records it was made.
@@ -47,6 +48,30 @@ def run_study(study: StudySpec, console: Console) -> int:
 def _run_missing(
     run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, stop: Stop, console: Console
 ) -> int:
+    look = functools.cache(lambda: _look(run, jobs, study, ground, console))
+    ended = 0
+    if _has_no_record(run, jobs) or look():
+        ended = on_ray.exit_code(lambda: _run_on_ray(look, study, stop, console), _KEPT, stop, console)
+    if ended == TERMINATED:
+        return ended  # there is no time for a report
+    todo = look()
+    page = run / "report" / "index.html"
+    if any((run / "trials").rglob("*.json")) and (todo or not _is_current(page, run)):
+        console.print("writing the report …")
+        page = write_outputs(run)
+    _say_notices(run, todo, console)
+    missing = _say_end(run, page, jobs, study.command, console)
+    return ended or int(bool(missing))
+
+
+def _has_no_record(run: Path, jobs: Iterable[TrialJob]) -> bool:
+    """Whether a trial surely is to run, by the names of files alone: Ray need not wait until all are read."""
+    there = set(store.keys(run))
+    return any(job.spec.key not in there for job in jobs)
+
+
+def _look(run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, console: Console) -> list[TrialJob]:
+    """What is to run, longest first: read every record, sweep up after runs that were killed, say what was found."""
     past = estimate.Past.of_run(run)
     done, wild = past.done, set() if study.retry_diverged else past.diverged
     leftovers.sweep_drafts(run)
@@ -57,34 +82,23 @@ def _run_missing(
     _say_ground(jobs, todo, ground.notices, console)
     if not todo:
         console.print(f"nothing to run: {len(jobs) - _count(jobs, wild)} of {len(jobs)} trials are complete")
-    ended = 0
-    if todo:
-        ended = on_ray.exit_code(lambda: _run_on_ray(todo, study, stop, console), _KEPT, stop, console)
-    if ended == TERMINATED:
-        return ended  # there is no time for a report
-    page = run / "report" / "index.html"
-    if any((run / "trials").rglob("*.json")) and (todo or not _is_current(page, run)):
-        console.print("writing the report …")
-        page = write_outputs(run)
-    _say_notices(run, todo, console)
-    missing = _say_end(run, page, jobs, study.command, console)
-    return ended or int(bool(missing))
+    return todo
 
 
 def _count(jobs: Iterable[TrialJob], digests: set[str]) -> int:
     return sum(job.spec.digest in digests for job in jobs)
 
 
-def _run_on_ray(todo: list[TrialJob], study: StudySpec, stop: Stop, console: Console) -> None:
-    from bench import launch
+def _run_on_ray(look: Callable[[], list[TrialJob]], study: StudySpec, stop: Stop, console: Console) -> None:
+    ray, todo = on_ray.begin(study, look, _KEPT, stop, console)
+    from bench.launch import jobs
 
-    ray = on_ray.begin(study, todo, _KEPT, stop, console)
     told = titles(job.spec for job in todo)
     names = {job.spec.key: told[job.spec.digest] for job in todo}
     progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))
     with driver.at_work(study.run, ray.address, ray.targets), progress:
         stop.trials(True)
-        launch.run(todo, progress.update, study.max_concurrent, stop, study.log)
+        jobs.run(todo, progress.update, study.max_concurrent, stop, study.log)
 
 
 def write_outputs(run: Path, profile: str = "paper") -> Path:
@@ -99,8 +113,7 @@ def write_outputs(run: Path, profile: str = "paper") -> Path:
 
 def _say_ground(jobs: list[TrialJob], todo: list[TrialJob], left_out: Iterable[str], console: Console) -> None:
     tasks = {job.spec.task for job in jobs}
-    names = arm_names(job.spec for job in jobs)
-    arms = list(dict.fromkeys(names[arm_key(job.spec)] for job in jobs))
+    arms = dict.fromkeys(arm_names(job.spec for job in jobs).values())
     console.print(
         f"tasks: {len(tasks)}; arms: {', '.join(arms)}; {len(jobs)} trials, {len(todo)} to run", highlight=False
     )

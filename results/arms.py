@@ -20,6 +20,9 @@ _BLOCKLESS = ("none", "identity", "mlp", "depth")
 JOINING = ("placement", "residual", "mapper_lora")
 
 
+_in_words = json.JSONEncoder(sort_keys=True).encode
+
+
 class Arm(NamedTuple):
     """Trials that agree in all of these are of one arm. settings: canonical JSON of those of model and block."""
 
@@ -40,7 +43,22 @@ def arm_key(spec: TrialSpec) -> Arm:
     """The arm that a trial is of."""
     parts = ((spec.block, _GIVEN["block"]), (spec.model, _GIVEN["model"]))
     settings = {name: value for part, given in parts for name, value in part.items() if name not in given}
-    return Arm(spec.backbone, spec.control, spec.layer, spec.fraction, json.dumps(settings, sort_keys=True))
+    return Arm(spec.backbone, spec.control, spec.layer, spec.fraction, _in_words(settings))
+
+
+def with_arms(specs: Iterable[TrialSpec]) -> list[tuple[TrialSpec, Arm]]:
+    """Each trial and its arm. Trials that were planned together share their settings, which are written out once."""
+    known: dict[tuple[int, int], str] = {}  # by identity, which is safe as long as the specifications are held
+    told = []
+    for spec in list(specs):
+        shared = id(spec.model), id(spec.block)
+        if shared in known:
+            arm = Arm(spec.backbone, spec.control, spec.layer, spec.fraction, known[shared])
+        else:
+            arm = arm_key(spec)
+            known[shared] = arm.settings
+        told.append((spec, arm))
+    return told
 
 
 def shown(part: str, name: str) -> bool:
@@ -49,14 +67,14 @@ def shown(part: str, name: str) -> bool:
 
 
 def arm_names(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
-    """Arm → the name that people read, of one run, or of several that are named alike.
+    """Arm → the name that people read, of one run, or of several that are named alike; in the order of their trials.
 
     A layer is named only where arms differ in it, a fraction of the cases only beside arms that had another, a setting
     only where trials of one run differ in it.
     """
-    specs = [list(run) for run in runs]
-    arms = {arm_key(spec) for run in specs for spec in run}
-    told = variants(*specs)
+    keyed = [with_arms(run) for run in runs]
+    arms = dict.fromkeys(arm for run in keyed for _, arm in run)
+    told = _variants(keyed)
     fractions = {arm.fraction for arm in arms}
     names = {}
     for arm in arms:
@@ -69,12 +87,15 @@ def arm_names(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
 
 def variants(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
     """Arm → its variant: `attention global, residual off`, or nothing where its kind was run with one setting only."""
+    return _variants([with_arms(run) for run in runs])
+
+
+def _variants(runs: Iterable[Iterable[tuple[TrialSpec, Arm]]]) -> dict[Arm, str]:
     varied: dict[tuple[str, str], set[str]] = {}
     arms: set[Arm] = set()
     for run in runs:
         kinds: dict[tuple[str, str, str], set[Arm]] = {}
-        for spec in run:
-            arm = arm_key(spec)
+        for spec, arm in run:
             kinds.setdefault((spec.task, *arm[:2]), set()).add(arm)
         for (_, backbone, control), found in kinds.items():
             arms |= found
@@ -84,9 +105,9 @@ def variants(*runs: Iterable[TrialSpec]) -> dict[Arm, str]:
 
 def titles(specs: Iterable[TrialSpec]) -> dict[str, str]:
     """Digest → how messages name the trial, with its variant where trials of the run differ in one."""
-    specs = list(specs)
-    told = variants(specs)
-    return {spec.digest: ", ".join(filter(None, (spec.title, told[arm_key(spec)]))) for spec in specs}
+    keyed = with_arms(specs)
+    told = _variants([keyed])
+    return {spec.digest: ", ".join(filter(None, (spec.title, told[arm]))) for spec, arm in keyed}
 
 
 def fits(arm: Arm, other: Arm, named: Iterable[str]) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from results.record import Status, TrialResult
+from results.record import Status, TrialResult, TrialSpec
 
 #: These parts of a record may differ between two runs of the same trial. Of the specification, what may not is in the
 #: digest, which is compared; the place that weights were read from is not.
@@ -22,6 +22,10 @@ _INCIDENTAL = ("cost", "provenance", "spec")
 #: file's end is looked at for it.
 _AFTER_CASES = b'\n "cost": {'
 _TAIL = 32 * 1024
+#: Around the specification, and before the seed in it. No text in JSON holds a line feed, and what lies deeper is
+#: indented by more.
+_SPEC, _AFTER_SPEC, _SEED = '\n "spec": ', ',\n "status": ', '\n  "seed": '
+_ENDING = ".json"
 
 
 class RecordError(ValueError):
@@ -30,7 +34,7 @@ class RecordError(ValueError):
 
 def record_path(run: Path, record: TrialResult) -> Path:
     """Where a record belongs."""
-    return key_path(Path(run) / "trials", record.spec.key, ".json")
+    return key_path(Path(run) / "trials", record.spec.key, _ENDING)
 
 
 def key_path(folder: Path, key: str, ending: str = "") -> Path:
@@ -63,8 +67,7 @@ def read(run: Path) -> list[TrialResult]:
 
     Raises RecordError for a damaged record, and for one that lies where its key does not say: a copy counts twice.
     """
-    trials = Path(run) / "trials"
-    return [_in_place(trials, path, read_file(path)) for path in _paths(trials)]
+    return [_in_place(path, key, read_file(path)) for path, key in _places(run)]
 
 
 def heads(run: Path) -> Iterator[TrialResult]:
@@ -73,21 +76,65 @@ def heads(run: Path) -> Iterator[TrialResult]:
     The cases are nearly all of a record, and whoever asks what is complete has no use for them. RecordError as `read`
     has it; damage among the cases alone is seen by those who read them.
     """
+    known = _Specs()
+    return (_in_place(path, key, read_head(path, known)) for path, key in _places(run))
+
+
+def keys(run: Path) -> Iterator[str]:
+    """The keys of the records that are there by the names of their files, sorted by path; none is opened."""
+    return _keys(str(Path(run) / "trials"), "")
+
+
+def _keys(folder: str, above: str) -> Iterator[str]:
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _keys(entry.path, f"{above}{entry.name}/")
+        elif entry.name.endswith(_ENDING):
+            yield above + entry.name.removesuffix(_ENDING)
+
+
+def _places(run: Path) -> Iterator[tuple[Path, str]]:
     trials = Path(run) / "trials"
-    return (_in_place(trials, path, read_head(path)) for path in _paths(trials))
+    return ((key_path(trials, key, _ENDING), key) for key in keys(run))
 
 
-def read_head(path: Path) -> TrialResult:
+class _Specs:
+    """Specifications by the text around their seeds: thousands of records have all else in common. Each is read once.
+
+    A record's digest is compared with that of the specification that is given here, as with any.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], TrialSpec] = {}
+
+    def of(self, text: str) -> TrialSpec:
+        """The specification of a canonical text; ValueError, KeyError or TypeError if it is none."""
+        before, _, rest = text.partition(_SEED)
+        seed, _, after = rest.partition(",")
+        if (before, after) not in self._known:
+            self._known[before, after] = TrialSpec.from_body(json.loads(text))
+        return self._known[before, after].with_seed(int(seed))
+
+
+def read_head(path: Path, known: _Specs | None = None) -> TrialResult:
     """One record without its cases: what stands after them in the canonical form, or of the whole in any other."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - _TAIL))
         tail = file.read()
-    start = tail.find(_AFTER_CASES)
+    start = tail.rfind(_AFTER_CASES)  # from the end: the cases before it are nearly all of the file
     if start >= 0:
         try:
-            return TrialResult.from_json('{"cases": [],' + tail[start:].decode())
-        except ValueError:
+            own, _, rest = tail[start:].decode().partition(_SPEC)
+            spec, _, rest = rest.partition(_AFTER_SPEC)
+            body = json.loads(f'{{"cases": [],{own}{_SPEC}0{_AFTER_SPEC}{rest}')
+            return TrialResult.from_body(body, (known or _Specs()).of(spec))
+        except (ValueError, KeyError, TypeError):
             pass  # the whole says better what is wrong
     return replace(read_file(path), cases=())
 
@@ -102,12 +149,8 @@ def failed(run: Path) -> list[TrialResult]:
     return [record for record in heads(run) if record.status is not Status.COMPLETE]
 
 
-def _paths(trials: Path) -> list[Path]:
-    return sorted(trials.rglob("*.json"))
-
-
-def _in_place(trials: Path, path: Path, record: TrialResult) -> TrialResult:
-    if path != trials / f"{record.spec.key}.json":
+def _in_place(path: Path, key: str, record: TrialResult) -> TrialResult:
+    if key != record.spec.key:
         raise RecordError(f"{path} is not in its place (expected trials/{record.spec.key}.json): move or delete it")
     return record
 

@@ -6,11 +6,12 @@ alone. The first that is there counts, as in nibabel (https://nifti.nimh.nih.gov
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
+
+if TYPE_CHECKING:
+    import nibabel as nib
 
 #: Axes farther than this from right angles are told of: rounding in a header gives less.
 _SHEAR_DEGREES = 0.5
@@ -30,6 +31,8 @@ class Geometry(NamedTuple):
 
 def geometry_of(header: nib.Nifti1Header, pixdim: tuple[float, ...]) -> Geometry:
     """The geometry of a checked header; pixdim are its three voxel sizes as they stood in the file."""
+    from nibabel.spatialimages import HeaderDataError
+
     has_sform, has_qform = bool(header["sform_code"]), bool(header["qform_code"])
     faults, notices = [], []
     if not all(size > 0 for size in pixdim):

@@ -1,7 +1,7 @@
 """Read one NIfTI file whole: its bytes, its digest, its array and its geometry in a single pass.
 
 nibabel reads the header. What it mends in silence (a voxel size of 0 becomes 1 mm) is told here instead, as it moves
-every distance that is measured later.
+every distance that is measured later. It is imported with the first file: commands that read none start sooner.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ import logging
 import math
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
-from nibabel.volumeutils import apply_read_scaling
 
 from bench.data.geometry import Geometry, geometry_of, spacing_of
+
+if TYPE_CHECKING:
+    import nibabel as nib
 
 __all__ = ["DataError", "Nifti", "read_nifti", "spacing_of"]
 
 _GZIP = b"\x1f\x8b"
-_HEADERS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 _UNHEARD = logging.Logger("what nibabel mends in a header", level=logging.CRITICAL + 1)
 
 
@@ -51,6 +50,8 @@ def read_nifti(path: Path, strict: bool = True) -> Nifti:
 
     DataError if it is missing, truncated, damaged or no NIfTI file; if strict, also if its geometry is none.
     """
+    from nibabel.spatialimages import HeaderDataError
+
     raw = _read_bytes(path)
     header = _header_of(raw, path)
     pixdim = tuple(float(size) for size in header["pixdim"][1:4])  # as they stand, before nibabel mends them
@@ -82,8 +83,11 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _header_of(raw: bytes, path: Path) -> nib.Nifti1Header:
+    import nibabel as nib
+
+    kinds = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
     sizes = (int.from_bytes(raw[:4], "little"), int.from_bytes(raw[:4], "big"))
-    kind = next((_HEADERS[size] for size in sizes if size in _HEADERS), None)
+    kind = next((kinds[size] for size in sizes if size in kinds), None)
     if kind is None:
         raise DataError(f"{path}: not a NIfTI file (it starts with {raw[:4]!r}); give a .nii or .nii.gz file")
     if len(raw) < kind.sizeof_hdr:
@@ -98,6 +102,8 @@ def _header_of(raw: bytes, path: Path) -> nib.Nifti1Header:
 
 
 def _array_of(raw: bytes, header: nib.Nifti1Header, path: Path) -> np.ndarray:
+    from nibabel.volumeutils import apply_read_scaling
+
     shape, kind = header.get_data_shape(), header.get_data_dtype()
     if kind.fields or kind.kind not in "iuf":
         named = "colours" if kind.fields else f"values of type {kind}"

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,6 +20,7 @@ from bench import machine
 from bench.alive import Heart
 from bench.launch import token
 from bench.launch.cluster import Head, connect, raylets_here
+from bench.launch.switches import begun_for_us, dashboard_address
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
 
@@ -31,6 +32,10 @@ _joined: list[psutil.Process] = []
 #: What asks for the head of the cluster that was joined.
 _asking = contextlib.ExitStack()
 _SECONDS_BETWEEN_LOOKS = 3.0
+
+
+class RayGone(RuntimeError):
+    """Ray itself died: no trial can run before it is started again."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
     token.ensure()
-    with _on_this_machine_alone():
+    with begun_for_us():
         context: Any = ray.init(
             address="local",  # RAY_ADDRESS may name a cluster that nobody asked for
             num_cpus=cpus or machine.cores(),
@@ -78,8 +83,9 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
             object_store_memory=_OBJECT_STORE_BYTES,
         )
     _began[:] = [child for child in psutil.Process().children() if child.name() == "raylet"]
-    targets = Path(context.address_info["session_dir"]) / ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE
-    return Dashboard(f"http://{context.dashboard_url}", token.read(), str(targets))
+    session = Path(context.address_info["session_dir"])
+    targets = session / ray_constants.PROMETHEUS_SERVICE_DISCOVERY_FILE
+    return Dashboard(f"http://{dashboard_address(session)}", token.read(), str(targets))
 
 
 def is_up() -> bool:
@@ -133,21 +139,6 @@ def stop() -> None:
     _joined.clear()
     _asking.close()
     ray.shutdown()
-
-
-@contextlib.contextmanager
-def _on_this_machine_alone() -> Iterator[None]:
-    """Let Ray's node have the address 127.0.0.1 where it is told so.
-
-    Otherwise Ray puts the address of the first network card in its place, and its ports, that of the metrics among
-    them, listen on all addresses. The switch is private to Ray: hence the tight version range, and a test of sockets.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _loopback() -> str:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from ray import tune
 
 from bench import live
-from bench.launch.session import is_up
+from bench.launch.session import RayGone, is_up
 from bench.stopping import Stop, Terminated, asked
 from bench.trial import TrialJob, record_failure
 from results import store
@@ -22,10 +22,6 @@ class OnProgress(Protocol):
     """Called with a trial's key and the share of it that is done; 1.0 once it has ended, failed or not."""
 
     def __call__(self, key: str, share: float, failed: bool = False) -> None: ...
-
-
-class RayGone(RuntimeError):
-    """Ray itself died: no trial can run before it is started again."""
 
 
 class Watch(tune.Callback):

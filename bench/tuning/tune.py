@@ -81,7 +81,8 @@ def _on_ray(study: StudySpec, console: Console, stop: Stop) -> Runner:
     def run(search: Search, wish: Wish, todo: Sequence[Sample], before: Sequence[Sample], on_sample: OnSample) -> None:
         from bench.launch.search import run_search
 
-        on_ray.begin(study, search.jobs, _KEPT, stop, console, shared=False)  # samples are stored by this process
+        # Samples are stored by this process: no node has to see the run folder.
+        on_ray.begin(study, lambda: search.jobs, _KEPT, stop, console, shared=False)
         run_search(search, wish, todo, before, study.max_concurrent, on_sample, stop)
 
     return run

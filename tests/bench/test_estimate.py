@@ -195,6 +195,7 @@ def test_a_damaged_record_of_another_run_is_not_this_ones_concern(bench, two_tas
 
 def test_the_longest_trials_are_handed_to_ray_first(bench, two_tasks, monkeypatch):
     from bench import launch
+    from bench.launch import jobs as on_tune
     from bench.launch.session import Dashboard
 
     handed: list[str] = []
@@ -205,7 +206,7 @@ def test_the_longest_trials_are_handed_to_ray_first(bench, two_tasks, monkeypatc
 
     monkeypatch.setattr(launch, "start", lambda *given, **named: Dashboard("", "", ""))
     monkeypatch.setattr(launch, "stop", lambda: None)
-    monkeypatch.setattr(launch, "run", run)
+    monkeypatch.setattr(on_tune, "run", run)
     code, _, err = bench("run", "--data", two_tasks, "--steps", 50, "--out", "run")
     assert code == 130, err
     assert handed == ["Task02_Large", "Task01_Small"]

@@ -42,6 +42,7 @@ def test_a_run_listens_on_this_machine_alone(tiny_msd, tmp_path, workers):
         sockets = listening(process)
     for part in (*PARTS, *["TrainWorker"] * (workers == "2")):
         assert any(part in text for text in commands), (part, commands)
+    assert not [text for text in commands if "monitor.py" in text], "Ray's monitors have no use here"
     assert len(sockets) >= 8
     elsewhere = [one for one in sockets if not loopback(one[0])]
     assert elsewhere == []

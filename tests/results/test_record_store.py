@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -151,3 +152,28 @@ def test_a_name_never_leads_out_of_the_run(task, backbone, seed):
         return
     assert os.path.normpath(spec.key) == spec.key and spec.key.count("/") == 2
     assert store.record_path(Path("/run"), fake.failure(spec, fake.task())).resolve().is_relative_to("/run/trials")
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 1), st.sampled_from([{}, {"seed": 3}])), max_size=6))
+def test_heads_of_records_that_differ_in_little_are_those_of_the_whole_records(seeds):
+    with tempfile.TemporaryDirectory() as folder:
+        run = Path(folder)
+        for seed, fold, train in seeds:
+            spec = fake.spec(seed=seed, fold=fold, train=train)
+            record = (
+                fake.complete(spec, fake.task(), (fake.score("c"),)) if seed % 2 else fake.failure(spec, fake.task())
+            )
+            store.write(run, record)
+        assert list(store.heads(run)) == [replace(record, cases=()) for record in store.read(run)]
+
+
+@pytest.mark.parametrize(
+    "change", [('"seed": 2', '"seed": 3'), ('"fold": 0', '"fold": 1'), ('"seed": 2', '"seed": "2"')]
+)
+def test_a_specification_that_was_changed_is_seen_among_others_like_it(tmp_path, change):
+    for seed in (1, 2):
+        path = store.write(tmp_path, fake.complete(fake.spec(seed=seed), fake.task(), (fake.score("c"),)))
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(store.RecordError, match=path.name):
+        list(store.heads(tmp_path))
