@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -35,6 +36,7 @@ class Run:
 
     def __init__(self, data: Path, folder: Path) -> None:
         self.data, self.folder = data, folder
+        self.temp = folder.with_name(f"{folder.name}-temp")
         self.family: dict[int, psutil.Process] = {}
 
     def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
@@ -43,10 +45,12 @@ class Run:
         line = [sys.executable, "-m", "bench", "run", *fixed, *kept, "--steps", str(STEPS), *more]
         if "--checkpoint-every" not in more:
             line += ["--checkpoint-every", "10 steps"]
+        self.temp.mkdir(exist_ok=True)
+        own = {"TMPDIR": str(self.temp), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets want a short path
         paths = [*filter(None, [env.pop("first_path", "")]), str(REPOSITORY)]
         return subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | env | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | own | env | {"PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
 
     def finish(self, *more: str, **env: str) -> str:
@@ -119,7 +123,7 @@ def quiet(tiny_msd, tmp_path_factory) -> Run:
 def assert_as_quiet(run: Run, quiet: Run) -> None:
     assert list(map(lasting, run.records())) == list(map(lasting, quiet.records()))
     assert models(run.folder) == models(quiet.folder)
-    assert not left_behind(run.folder)
+    assert not left_behind(run.folder) and not list(run.temp.glob("bench-*"))
 
 
 @pytest.mark.slow
@@ -132,6 +136,7 @@ def test_workers_and_the_driver_are_killed_and_the_same_command_finishes_as_if_t
     wait_for(lambda: _taken_up_again(run, started.pid, workers), started)
     started.kill()
     started.communicate(timeout=30)
+    assert list(run.temp.glob("bench-tune-*"))
     run.finish()
     assert_as_quiet(run, quiet)
     assert any(record.provenance["taken_up"] for record in run.records())
@@ -177,6 +182,7 @@ def test_sigterm_gives_trials_time_for_a_checkpoint_and_the_same_command_goes_on
     assert started.returncode == 143 and time.monotonic() - asked < 40, out + err
     assert "stopped by SIGTERM" in out and "the same command goes on from here" in out and "Traceback" not in err
     assert run.checkpoints() and not run.alive() and not (run.folder / ".stop").exists()
+    assert not list(run.temp.glob("bench-*")) and "failed" not in out, out
     run.finish("--checkpoint-every", "1h")
     assert_as_quiet(run, quiet)
     assert any(record.provenance["taken_up"] for record in run.records())
