@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -51,6 +52,13 @@ def workers(head: Cluster) -> list[psutil.Process]:
     return found
 
 
+def training(head: Cluster, run: Path) -> list[psutil.Process]:
+    """Those that a trial's live file names; one that was stopped leaves its own, which is no sign of life."""
+    paths = [path for path in (run / "live").rglob("*.json") if path.name != "driver.json"]
+    named = {json.loads(path.read_bytes())["pid"] for path in paths}
+    return [process for process in workers(head) if process.pid in named]
+
+
 def wait_for(what: Callable[[], object], started: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + HARD
     while not what():
@@ -71,11 +79,10 @@ def frozen(process: psutil.Process) -> Iterator[None]:
 def test_sigterm_has_its_grace_and_no_more_and_ctrl_c_ends_at_once(head, tiny_msd):
     run = head.folder / "run"
     line = ("run", "run", "--seeds", "0,1", "--checkpoint-every", "1h")
-    training = f"{run}/live"
 
     started = begin(head, tiny_msd, *line, grace="100")
-    wait_for(lambda: list(Path(training).rglob("*none*")), started)
-    (worker,) = workers(head)
+    wait_for(lambda: training(head, run), started)
+    (worker,) = training(head, run)
     os.kill(started.pid, signal.SIGTERM)
     code, told = ended(started)
     assert code == 143 and "stopped by SIGTERM; trials that ran have a checkpoint, the same command goes on" in told
@@ -83,8 +90,8 @@ def test_sigterm_has_its_grace_and_no_more_and_ctrl_c_ends_at_once(head, tiny_ms
     assert not (run / ".stop").exists() and not psutil.wait_procs([worker], timeout=30)[1]
 
     started = begin(head, tiny_msd, *line, grace="2")
-    wait_for(lambda: list(Path(training).rglob("*none*")), started)
-    (worker,) = workers(head)
+    wait_for(lambda: training(head, run), started)
+    (worker,) = training(head, run)
     with frozen(worker):  # it makes no checkpoint in its time
         os.kill(started.pid, signal.SIGTERM)
         code, told = ended(started)
