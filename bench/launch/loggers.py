@@ -84,5 +84,5 @@ def callbacks(name: str, run: Path) -> list[tune.Callback]:
         from ray.air.integrations.wandb import WandbLoggerCallback
 
         project = os.environ.get("WANDB_PROJECT") or run.name
-        return [Forgiving(name, WandbLoggerCallback(project=project, dir=str(run)), run)]
+        return [Forgiving(name, WandbLoggerCallback(project=project, group=run.name, dir=str(run)), run)]
     return []
