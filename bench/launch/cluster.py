@@ -18,7 +18,7 @@ from bench.running import StudyError
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_COME_BACK = 20.0
 #: How Ray says that a client of `ray://` has no server, and how often that is tried.
-_NO_SERVER = ("client server failed", "failed to Connect to backend", "session that has already been cleaned up")
+_NO_SERVER = ("Initialization failure from server", "session that has already been cleaned up")
 _TRIES = 2
 #: What a worker must know before its process starts. Of a Ray of our own they inherit it.
 _HANDED_ON = ("MALLOC_ARENA_MAX", "HF_HUB_OFFLINE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
@@ -110,7 +110,7 @@ def _reason(error: Exception, address: str) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") else lines[0]  # a traceback's cause is its end
     if _without_server(error):
-        said = next(line.strip() for line in lines if any(words in line for words in _NO_SERVER))
+        said = next((line.strip() for line in lines if _NO_SERVER[1] in line), lines[-1].strip())
         return (
             f"the head could start no server for this client ({said}). Where it was only too busy, or another cluster "
             "took its port, the same command may do; its logs (ray_client_server*.err) tell. On a node of the cluster "

@@ -155,6 +155,8 @@ def test_a_cluster_that_does_not_answer_is_named(bench, tiny_msd):
 NO_SERVER = (
     "Initialization failure from server:\nTraceback (most recent call last):\n"
     "RuntimeError: Starting Ray client server failed. See ray_client_server_23001.err for detailed logs.\n",
+    "Initialization failure from server:\nTraceback (most recent call last):\n"
+    "psutil.ZombieProcess: PID still exists but it's a zombie (pid=30464)\n",
     "Request can't be sent. Last exception: <_MultiThreadedRendezvous of RPC that terminated with:\n"
     '\tdetails = "Attempted to reconnect a session that has already been cleaned up"\n>',
 )
