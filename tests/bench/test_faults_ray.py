@@ -27,6 +27,8 @@ REPOSITORY = Path(__file__).parents[2]
 SIZES = ("model.image=16,16,16", "model.width=16", "model.depth=1", "model.dropout=0.1", "train.epochs=4")
 STEPS = 160
 LIMIT = 280.0
+#: A test is of three commands at most, each with its own limit.
+pytestmark = pytest.mark.timeout(3 * LIMIT + 120)
 #: What Ray calls the process of a Tune function.
 WORKER = "ray::ImplicitFunc"
 
@@ -38,6 +40,7 @@ class Run:
         self.data, self.folder = data, folder
         self.temp = folder.with_name(f"{folder.name}-temp")
         self.family: dict[int, psutil.Process] = {}
+        self.drivers: list[subprocess.Popen[str]] = []
 
     def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
         fixed = ["--data", str(self.data), "--out", str(self.folder), "--backbones", "none", "--seeds", "0,1"]
@@ -48,10 +51,12 @@ class Run:
         self.temp.mkdir(exist_ok=True)
         own = {"TMPDIR": str(self.temp), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets want a short path
         paths = [*filter(None, [env.pop("first_path", "")]), str(REPOSITORY)]
-        return subprocess.Popen(
+        started = subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
             env=os.environ | own | env | {"PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
+        self.drivers.append(started)
+        return started
 
     def finish(self, *more: str, **env: str) -> str:
         """The same command, to its end; it must complete all trials."""
@@ -100,7 +105,11 @@ def wait_for(what: Callable[[], object], started: subprocess.Popen[str]) -> None
 def run(tiny_msd, tmp_path) -> Iterator[Run]:
     one = Run(tiny_msd, tmp_path / "run")
     yield one
-    for process in one.family.values():  # only what the test itself began, and only where it failed
+    for driver in one.drivers:  # only what the test itself began, and only where it failed
+        if driver.poll() is None:
+            one.processes(driver.pid, "")
+            driver.kill()
+    for process in one.family.values():
         if process.is_running():
             process.kill()
 
