@@ -46,9 +46,13 @@ def stand_in(spec: BackboneSpec) -> BackboneSpec:
     return replace(spec, repo="", width=shape.width, config=config, package=None, source=f"{spec.name}, scaled down")
 
 
-def _own_seed(spec: BackboneSpec, seed: int) -> int:
-    """Each backbone draws its own numbers: rows of one architecture would be one and the same block otherwise."""
-    return int.from_bytes(hashlib.sha256(f"{spec.name} {seed}".encode()).digest()[:4], "big")
+def _own_seed(spec: BackboneSpec, seed: int, second: bool = False) -> int:
+    """Each backbone draws its own numbers: rows of one architecture would be one and the same block otherwise.
+
+    So does the second of a segmenter's two blocks.
+    """
+    drawn = f"{spec.name} {seed}" + " second" * second
+    return int.from_bytes(hashlib.sha256(drawn.encode()).digest()[:4], "big")
 
 
 def build(
@@ -59,14 +63,16 @@ def build(
     seed: int = 0,
     options: BlockOptions | None = None,
     lora_rank: int = 4,
+    second: bool = False,
 ) -> nn.Module:
     """The block of one arm: a module with a `width` L that maps (B, N, L) to (B, N, L).
 
     `pretrained` is read from block_file, or from the cache without one, and frozen. `shuffled` is the same, each
     tensor's entries in another order; `trainable` the same, trained; `lora` the same, frozen, with a trained LoRA of
     rank lora_rank on its linear layers. `random` and `stand-in` are initialised as the family does it. `identity` is
-    nothing but its width: the two mappers are left. Seeded by seed and the backbone's name; layer is the row's where it
-    is None. Errors: WeightsError, WeightsMissing; ValueError for an unknown control.
+    nothing but its width: the two mappers are left. Seeded by seed and the backbone's name; second, of a segmenter with
+    two blocks, draws other numbers than the first. layer is the row's where it is None. Errors: WeightsError,
+    WeightsMissing; ValueError for an unknown control.
     """
     if control not in KNOWN:
         raise ValueError(f"unknown control {control!r}; known: {', '.join(KNOWN)}")
@@ -76,13 +82,14 @@ def build(
 
     options = options or BlockOptions()
     layer = spec.layer if layer is None else layer
+    own_seed = _own_seed(spec, seed, second)
     if control == "stand-in":
-        return block.initialised(stand_in(spec), layer, _own_seed(spec, seed), options)
+        return block.initialised(stand_in(spec), layer, own_seed, options)
     if control == "random":
-        return block.initialised(spec, layer, _own_seed(spec, seed), options)
+        return block.initialised(spec, layer, own_seed, options)
     tensors = weights.load(spec, block_file or _kept(spec, layer))
     if control == "shuffled":
-        tensors = shuffled(tensors, _own_seed(spec, seed))
+        tensors = shuffled(tensors, own_seed)
     if control == "trainable":
         # Small steps are lost in bf16: what learns is kept in fp32. In a training in bf16, autocast multiplies in bf16.
         return block.trainable(block.from_tensors(spec, layer, tensors, replace(options, dtype="fp32")))
@@ -90,7 +97,7 @@ def build(
     if control == "lora":
         from backbones.lora import with_lora
 
-        return with_lora(frozen, lora_rank, _own_seed(spec, seed))
+        return with_lora(frozen, lora_rank, own_seed)
     return frozen
 
 

@@ -235,10 +235,14 @@ def _inspected(path: Path, backbone: str, layer: int, hashes: bool) -> Finding:
     return Finding(path, block.backbone, block.layer, block)
 
 
-def missing_words(spec: BackboneSpec, layer: int | None = None) -> str:
-    """What to do about a block that is not here: fetch it, with the licence and the token that it takes, or give it."""
-    layer = _checked(spec, layer)
-    command = f"`python -m bench weights fetch {titled(spec.name, layer, spec.layer)}`"
+def missing_words(spec: BackboneSpec, *layers: int) -> str:
+    """What to do about blocks that are not here, the row's own without layers: fetch them, with the licence and the
+    token that it takes, or give them.
+    """
+    numbers = [_checked(spec, layer) for layer in layers or (None,)]
+    told = ", ".join(map(str, numbers))
+    name = titled(spec.name, numbers[0], spec.layer) if len(numbers) == 1 else f"{spec.name}@{told.replace(' ', '')}"
+    command = f"`python -m bench weights fetch {name}`"
     if spec.gated and spec.package is None:
         command += (
             f" after accepting the licence at {hub.licence_page(spec.repo)} and setting HF_TOKEN to a token of that "
@@ -249,6 +253,7 @@ def missing_words(spec: BackboneSpec, layer: int | None = None) -> str:
     if hub.offline():
         command += ", where there is a network: this is offline"
     return (
-        f"the weights of block {layer} of {spec.name!r} are not here. What would work: {command}; "
-        f"{hub.other_ways(spec.name)}; or, for a frozen random block, --weights {spec.name}=random"
+        f"the weights of block{'s' * (len(numbers) > 1)} {told} of {spec.name!r} are not here. "
+        f"What would work: {command}; {hub.other_ways(spec.name)}; "
+        f"or, for a frozen random block, --weights {spec.name}=random"
     )

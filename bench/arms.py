@@ -38,7 +38,8 @@ Say = Callable[[str], None]
 class Arm:
     """One thing to compare: the baseline, a backbone's block, a control of it, or a reference model.
 
-    layer is None where the arm does not depend on it. block is the file that the block is read from.
+    layer is None where the arm does not depend on it. block is the file that the block is read from, second that of
+    another layer's block, where one is to stand at the second of two places.
     """
 
     backbone: BackboneSpec | None
@@ -46,6 +47,7 @@ class Arm:
     weights: Weights
     layer: int | None = None
     block: BlockFile | None = None
+    second: BlockFile | None = None
     reference: str = ""
 
     @property
@@ -73,6 +75,9 @@ class Arm:
         config = json.loads(json.dumps(dict(built.config)))
         chosen = {"architecture": digest_of([built.family, config]), "width": built.width}
         chosen |= {name: given[name] for name in ("rotary", "causal", "dtype")}
+        if given["second_layer"] is not None:  # left out otherwise: the digest is that of before there was one
+            chosen["second_layer"] = given["second_layer"]
+            chosen |= {"second_sha256": self.second.sha256} if self.second else {}
         if self.control == "trainable":
             chosen["dtype"] = "fp32"  # what learns is kept in fp32, whatever the frozen arms are in
         return chosen | ({"lora_rank": given["lora_rank"]} if self.control == "lora" else {})
@@ -123,17 +128,21 @@ def _references(study: StudySpec, taken: set[str], problems: list[str]) -> list[
 def _arms_of(found: Backbone, study: StudySpec, say: Say, notices: list[str]) -> list[Arm]:
     """The pre-trained block at each layer with the controls that read it, then the controls that need no weights."""
     spec, wanted = found.spec, study.wanted_controls
-    if study.resolved()["block"]["rotary"] and not backbones.has_rotary(spec):
+    settings = study.resolved()["block"]
+    other: int | None = settings["second_layer"]
+    if settings["rotary"] and not backbones.has_rotary(spec):
         raise StudyError(f"--rotary: backbone {spec.name!r} has no rotary embedding; leave it out of this study")
+    _check_second(found, other)
     given = study.weights.get(spec.name, study.weights.get("*")) or found.source
     arms: list[Arm] = []
-    blocks = {} if given == "random" else _blocks(found, given, study, say)
+    blocks = {} if given == "random" else _blocks(found, given, other, study, say)
+    second = None if other is None else blocks.pop(other, None)
     for layer, block in blocks.items():
         read = Weights("pretrained", block.source, block.sha256, block.licence)
-        arms += [Arm(spec, control, read, layer, block) for control in ("pretrained", "trainable", "lora")
+        arms += [Arm(spec, control, read, layer, block, second) for control in ("pretrained", "trainable", "lora")
                  if control == "pretrained" or control in wanted]  # fmt: skip
         if "shuffled" in wanted:
-            arms.append(Arm(spec, "shuffled", replace(read, kind="shuffled"), layer, block))
+            arms.append(Arm(spec, "shuffled", replace(read, kind="shuffled"), layer, block, second))
     made = [name for name in wanted if name in _MADE]
     if given == "random" and "random" not in made:
         made.insert(0, "random")
@@ -147,6 +156,18 @@ def _arms_of(found: Backbone, study: StudySpec, say: Say, notices: list[str]) ->
             layers = found.layers if name == "random" and _layer_matters(spec, study) else (None,)
             arms += [Arm(spec, name, Weights(name, _MADE[name]), layer) for layer in layers]
     return arms
+
+
+def _check_second(found: Backbone, layer: int | None) -> None:
+    """StudyError for a second layer that the model does not have, or that stands at the first place already."""
+    spec = found.spec
+    if layer is not None and layer >= spec.layers:
+        raise StudyError(f"block.second_layer: {layer}: {spec.name!r} has layers 0 to {spec.layers - 1}, not {layer}")
+    if layer in found.layers:
+        raise StudyError(
+            f"block.second_layer: {layer} is the layer of {spec.name!r} at the first place, too; name another, or "
+            "leave it out for the same block at both places"
+        )
 
 
 def _layer_matters(spec: BackboneSpec, study: StudySpec) -> bool:
@@ -176,17 +197,18 @@ def _unmatched(spec: BackboneSpec, study: StudySpec, made: list[str]) -> dict[st
     return left
 
 
-def _blocks(found: Backbone, given: str | None, study: StudySpec, say: Say) -> dict[int, BlockFile]:
-    """The verified block file of each layer; none at all where a stand-in is to take their place."""
+def _blocks(found: Backbone, given: str | None, second: int | None, study: StudySpec, say: Say) -> dict[int, BlockFile]:
+    """The verified block file of each layer and of the second; none at all where a stand-in is to take their place."""
     spec, blocks = found.spec, dict[int, BlockFile]()
-    for layer in found.layers:
+    layers = found.layers if second is None else (*found.layers, second)
+    for layer in layers:
         block = weights.fetch(spec, layer, given, say, apart=True) if given else _kept(spec, layer, say)
         if block is not None:
             weights.verify(spec, block)
             blocks[layer] = block
-    missing = [layer for layer in found.layers if layer not in blocks]
+    missing = [layer for layer in layers if layer not in blocks]
     if missing and not (study.phantom and not blocks):
-        raise StudyError(f"--backbones {spec.name}: {weights.missing_words(spec, missing[0])}")
+        raise StudyError(f"--backbones {spec.name}: {weights.missing_words(spec, *missing)}")
     return blocks
 
 

@@ -39,8 +39,9 @@ class CostMeter:
     def between(self, first: str, second: str) -> float:
         return round(self.marks[second] - self.marks[first], 4)
 
-    def epoch_ended(self) -> None:
-        self.epochs.append(time.perf_counter())
+    def epoch_ended(self, beside: float = 0.0) -> None:
+        """beside: the seconds until now that were no training, such as those of validation."""
+        self.epochs.append(time.perf_counter() - beside)
 
     def epoch_seconds(self, since: str, epochs: int, taken_up: bool = False) -> list[float | None]:
         """Seconds of each of so many epochs, the first begun at a mark.

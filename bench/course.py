@@ -19,7 +19,8 @@ from bench.schedule import Schedule
 class Course:
     """Steps made, budget spent, learning rate, learning curve.
 
-    curve: one {"step", "loss", "dice"} an epoch; taken_up: when training was taken up again, and at which step.
+    curve: one {"step", "loss", "dice"} an epoch, to which `bench.validation` may add; taken_up: when training was taken
+    up again, and at which step.
     """
 
     def __init__(self, settings: TrainSettings) -> None:
@@ -108,7 +109,7 @@ class Epoch:
         self.hits, self.sizes = new if self.hits is None else (self.hits + new[0], self.sizes + new[1])
 
     def entry(self, step: int) -> dict[str, Any]:
-        return {"step": step, "loss": float(np.mean(self.losses)), "dice": _mean_ratio(self.hits, self.sizes)}
+        return {"step": step, "loss": float(np.mean(self.losses)), "dice": mean_ratio(self.hits, self.sizes)}
 
     def state(self) -> dict[str, Any]:
         sums = [] if self.hits is None else [torch.from_numpy(part) for part in (self.hits, self.sizes)]
@@ -119,7 +120,7 @@ class Epoch:
         self.hits, self.sizes = (part.numpy() for part in state["sums"]) if state["sums"] else (None, None)
 
 
-def _mean_ratio(hits: Any, sizes: Any) -> float | None:
+def mean_ratio(hits: Any, sizes: Any) -> float | None:
     """Mean over the classes that were seen or predicted; None if there was none."""
     seen = np.asarray(sizes) > 0
     return float(np.mean(np.asarray(hits)[seen] / np.asarray(sizes)[seen])) if seen.any() else None

@@ -90,11 +90,24 @@ def agreed(value: float) -> float:
 
 def anywhere(*flags: bool) -> tuple[bool, ...]:
     """Of each flag, whether it is set on any rank: the same answer on every rank."""
+    return asking_anywhere(*flags)()
+
+
+def asking_anywhere(*flags: bool) -> Callable[[], tuple[bool, ...]]:
+    """`anywhere`, whose answer is waited for when the result is called: no rank stands still for another till then.
+
+    Ranks must ask, and do all else together, in the same order.
+    """
     if dist.get_world_size() == 1:
-        return flags
+        return lambda: flags
     box = torch.tensor(flags, dtype=torch.float32, device=device())
-    dist.all_reduce(box, dist.ReduceOp.MAX)
-    return tuple(flag > 0 for flag in box.tolist())
+    asking = dist.all_reduce(box, dist.ReduceOp.MAX, async_op=True)
+
+    def answer() -> tuple[bool, ...]:
+        asking.wait()
+        return tuple(flag > 0 for flag in box.tolist())
+
+    return answer
 
 
 def mean(value: float) -> float:
@@ -104,6 +117,13 @@ def mean(value: float) -> float:
     box = torch.tensor([value], dtype=torch.float64, device=device())
     dist.all_reduce(box)
     return box.item() / dist.get_world_size()
+
+
+def summed(values: torch.Tensor) -> torch.Tensor:
+    """The sum over all ranks of a tensor of float64 on this rank's device, on every rank."""
+    if dist.get_world_size() > 1:
+        dist.all_reduce(values)
+    return values
 
 
 def gathered(value: Anything) -> list[Anything] | None:

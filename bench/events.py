@@ -32,6 +32,7 @@ class EventFile:
         values = {
             "training/loss": state.loss,
             "training/Dice of crops": state.dice,
+            "validation/Dice of crops": state.validation_dice if state.validated == state.step else None,
             "training/samples a second": state.samples_per_second,
             "training/epoch": state.epoch,
         }

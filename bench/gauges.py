@@ -7,7 +7,8 @@ TAGS = ("task", "backbone", "control", "seed", "fold")
 HELD_OUT = "bench_held_out_dice"
 GAUGES = {
     "bench_loss": "Mean loss of the training crops of the last epoch",
-    "bench_training_dice": "Mean Dice of the training crops of the last epoch; no held-out case is looked at",
+    "bench_training_dice": "Mean Dice of the training crops of the last epoch",
+    "bench_validation_dice": "Mean Dice of a few crops of held-out cases after an epoch; nothing is decided by it",
     "bench_samples_per_second": "Crops trained on a second, between the last two epochs",
     "bench_epoch": "Epochs done",
     "bench_share": "Share of the trial that is done",

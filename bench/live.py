@@ -29,8 +29,8 @@ class Live:
     """A trial at one moment; times are seconds since 1970 by the clock of its host.
 
     doing is `preparing`, `training` or `scoring`. epoch, step, loss and dice are of the last entry of the learning
-    curve: loss and Dice of training crops. samples_per_second: crops trained on between the last two entries; share:
-    how much of the trial is done.
+    curve: loss and Dice of training crops; validation_dice is of the last that has one, made at step validated.
+    samples_per_second: crops trained on between the last two entries; share: how much of the trial is done.
     """
 
     host: str
@@ -44,6 +44,8 @@ class Live:
     step: int = 0
     loss: float | None = None
     dice: float | None = None
+    validation_dice: float | None = None
+    validated: int = 0
     samples_per_second: float | None = None
     share: float = 0.0
 
@@ -58,6 +60,8 @@ class Live:
         if "loss" not in entry:
             return replace(state, doing="scoring") if "scored" in entry else state
         known = self.doing == "training" and now > self.updated
+        if "validation_dice" in entry:
+            state = replace(state, validation_dice=entry["validation_dice"], validated=entry["step"])
         return replace(
             state,
             doing="training",

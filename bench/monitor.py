@@ -23,6 +23,7 @@ _LEGEND = "{{task}} {{backbone}} {{control}}"
 _TITLES = {
     "bench_loss": "Training loss",
     "bench_training_dice": "Training Dice (crops)",
+    "bench_validation_dice": "Validation Dice (crops of held-out cases)",
     "bench_samples_per_second": "Samples a second",
     "bench_epoch": "Epoch",
     "bench_share": "Share of the trial done",
@@ -95,7 +96,7 @@ def expression(name: str) -> str:
 
 
 def _panel(number: int, name: str) -> dict[str, Any]:
-    limits = {"min": 0, "max": 1} if name in ("bench_training_dice", "bench_share", HELD_OUT) else {"min": 0}
+    limits = {"min": 0, "max": 1} if name.endswith("_dice") or name == "bench_share" else {"min": 0}
     legend = "{{outcome}}" if name == TRIALS else _LEGEND
     return {
         "id": number + 1,

@@ -76,6 +76,7 @@ def _job(study: StudySpec, places: tuple[str, str], arm: Arm, spec: TrialSpec, i
         run=run,
         backbone=arm.backbone,
         block=arm.block,
+        second=arm.second,
         workers=study.workers_per_trial,
         cpus=study.cpus_per_worker,
         gpus=study.gpus_per_worker,
@@ -86,6 +87,7 @@ def _job(study: StudySpec, places: tuple[str, str], arm: Arm, spec: TrialSpec, i
         keep_model=study.keep_models,
         checkpoint_every=study.checkpoint_every,
         loader_threads=study.loader_threads,
+        validation_crops=study.validation_crops,
     )
 
 

@@ -154,18 +154,23 @@ class BlockSettings:
     """How the block is run: backbones.spec.BlockOptions says what rotary, causal and dtype mean.
 
     dtype `auto` is bf16 where the training computes in bf16, else fp32. lora_rank is that of the control `lora`.
+    second_layer is the layer of another block of the same model, at the second of two places, counted from the image;
+    None: the same block at both.
     """
 
     rotary: bool = False
     causal: bool = False
     dtype: str = "auto"
     lora_rank: int = 4
+    second_layer: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in ("auto", *DTYPES):
             raise ValueError(f"block.dtype: unknown value {self.dtype!r}; known: auto, {', '.join(DTYPES)}")
         if self.lora_rank < 1:
             raise ValueError(f"block.lora_rank: {self.lora_rank} is below 1")
+        if self.second_layer is not None and self.second_layer < 0:
+            raise ValueError(f"block.second_layer: {self.second_layer} is below 0; layers are counted from 0")
 
 
 #: What a task sets by itself; never a preset's or a flag's.
@@ -241,10 +246,19 @@ def resolve(preset: str, overrides: Settings) -> Settings:
     replace(DataSettings(), **settings["data"])
     replace(BlockSettings(), **settings["block"])
     references.check(settings["reference"])
-    SegmenterConfig.of(settings["model"] | {"channels": 1, "classes": 2})
+    _check_places(SegmenterConfig.of(settings["model"] | {"channels": 1, "classes": 2}), settings["block"])
     if settings["block"]["dtype"] == "auto":
         settings["block"]["dtype"] = "bf16" if settings["train"]["precision"] == "bf16" else "fp32"
     return settings
+
+
+def _check_places(model: SegmenterConfig, block: dict[str, Any]) -> None:
+    """ValueError where there is a second layer and no second place for it."""
+    if block["second_layer"] is not None and len(model.places) < 2:
+        raise ValueError(
+            f"block.second_layer: {block['second_layer']} is the layer at a second place, but model.placement "
+            f"{model.placement!r} has one place; use two, such as --placement middle+after, or leave it out"
+        )
 
 
 def parse_override(text: str) -> tuple[str, str, str]:
@@ -277,6 +291,8 @@ def _as(like: Any, value: Any, name: str) -> Any:
 
 
 def _read(like: Any, value: Any) -> Any:
+    if like is None:
+        return None if str(value).lower() == "none" else _read(0, value)
     if isinstance(like, bool):
         return {"true": True, "false": False}[str(value).lower()]
     if isinstance(value, bool):  # Python counts with them
@@ -298,4 +314,5 @@ _SHAPES = {
     float: "a finite number",
     tuple: "a list of whole numbers such as 32,32,32",
     str: "a text",
+    type(None): "a whole number, or none",
 }

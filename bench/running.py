@@ -24,7 +24,7 @@ class Running:
     Ray cluster, as `ray.init` takes it; empty for a Ray of our own on this machine. max_concurrent: 0 is as many as
     fit. activations is of how many held-out cases a trial keeps the activation maps, checkpoint_every what
     `bench.interval` reads, log a tracker of `bench.trackers`. loader_threads cut crops ahead: None is two on a GPU and
-    none on a CPU, which has other work for them.
+    none on a CPU, which has other work for them. validation_crops is what `bench.validation` takes at a time.
     """
 
     workers_per_trial: int = 1
@@ -41,6 +41,7 @@ class Running:
     retry_diverged: bool = False
     log: str = ""
     loader_threads: int | None = None
+    validation_crops: int = 2
 
     def __post_init__(self) -> None:
         if self.workers_per_trial < 1:
@@ -65,6 +66,7 @@ class Running:
             "activations": "0 keeps no maps",
             "cpus_per_worker": "0 is as many as are free",
             "loader_threads": "0 cuts crops as they are asked for",
+            "validation_crops": "0 shows no validation Dice while trials train",
         }
         for name, none in meaning.items():
             if (getattr(self, name) or 0) < 0:
@@ -100,9 +102,8 @@ def _is_ip6(text: str) -> bool:
 
 #: What a study file may set of these, and of which kind.
 KINDS: dict[str, type] = {
-    **dict.fromkeys(
-        ("workers_per_trial", "cpus_per_worker", "zero_stage", "max_concurrent", "activations", "loader_threads"), int
-    ),
+    **dict.fromkeys(("workers_per_trial", "cpus_per_worker", "zero_stage", "max_concurrent"), int),
+    **dict.fromkeys(("activations", "loader_threads", "validation_crops"), int),
     "gpus_per_worker": float,
     **dict.fromkeys(("address", "checkpoint_every", "log"), str),
     **dict.fromkeys(("checkpointing", "offline", "keep_models", "retry_diverged"), bool),

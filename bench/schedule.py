@@ -2,7 +2,7 @@
 
 Both schedules rise linearly over `train.warmup` of the budget. `cosine` then falls to zero at its end. `plateau` stays
 at the peak and is multiplied by `train.factor` after more than `train.patience` epochs in which the mean training loss
-was no better than before; an epoch is an entry of the learning curve. The held-out cases are never looked at.
+was no better than before; an epoch is an entry of the learning curve. Nothing of held-out cases decides here.
 """
 
 from __future__ import annotations

@@ -192,10 +192,14 @@ def _table(states: Mapping[str, Live]) -> Table:
 
 
 def words(state: Live) -> str:
-    """`epoch 3 of 20, loss 0.512, training Dice 0.610, 41 samples/s`, or what else the trial does."""
+    """`epoch 3 of 20, loss 0.512, training Dice 0.610, validation Dice 0.587, 41 samples/s`, or what else it does."""
     if state.doing != "training":
         return state.doing
-    numbers = ((state.loss, "loss {:.3f}"), (state.dice, "training Dice {:.3f}"))
+    numbers = (
+        (state.loss, "loss {:.3f}"),
+        (state.dice, "training Dice {:.3f}"),
+        (state.validation_dice, "validation Dice {:.3f}"),
+    )
     parts = [text.format(value) for value, text in numbers if value is not None]
     if state.samples_per_second:
         parts.append(f"{state.samples_per_second:.3g} samples/s")

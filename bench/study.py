@@ -230,13 +230,14 @@ def check_bound(study: StudySpec, run: Path) -> None:
         ) from error
     flat_before, flat_now = _flat(before.fixed()), _flat(study.fixed())
     varied = {f"model.{name}" for name in (*before.variants, *study.variants)}  # arms are told apart by these
-    other = [key for key in flat_now if flat_before.get(key) != flat_now[key] and key not in varied]
+    keys = [key for key in {**flat_now, **flat_before} if key not in varied]  # what is None is in neither
+    other = [key for key in keys if flat_before.get(key) != flat_now.get(key)]
     if other:
         key = other[0]
         more = f" and {len(other) - 1} more" if len(other) > 1 else ""
         raise StudyError(
             f"{run}: this run folder was made with {key} = {flat_before.get(key)!r}, the command asks for "
-            f"{flat_now[key]!r}{more}; use the same settings, or another folder with --out"
+            f"{flat_now.get(key)!r}{more}; use the same settings, or another folder with --out"
         )
 
 

@@ -23,7 +23,7 @@ from bench.study import load as load_study
 from bench.trial import TrialJob, build_segmenter
 from mvl.config import SegmenterConfig
 from results import store
-from results.record import Status, TrialResult, TrialSpec
+from results.record import Status, TrialResult, TrialSpec, Weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -72,8 +72,8 @@ def load_model(trained: Trained) -> nn.Module:
     spec = record.spec
     metadata = model_file.read_metadata(run, spec, record.provenance.get("model"))
     backbone = _backbone(trained)
-    block = _block(backbone, spec) if backbone and spec.weights.sha256 else None
-    job = TrialJob(spec, record.task, data="", run=str(run), backbone=backbone, block=block)
+    block, second = _blocks(backbone, record) if backbone else (None, None)
+    job = TrialJob(spec, record.task, data="", run=str(run), backbone=backbone, block=block, second=second)
     model = build_segmenter(job, SegmenterConfig.of(metadata["config"]))
     return model_file.load(run, spec, model, metadata["left_out"]).to(engine.device()).eval()
 
@@ -105,7 +105,7 @@ def _backbone(trained: Trained) -> BackboneSpec | None:
         return None
     row = _row(trained)
     for candidate in (row, backbones.stand_in(row)):
-        settings = {"rotary": None, "causal": None, "dtype": None, "lora_rank": None}
+        settings = {"rotary": None, "causal": None, "dtype": None, "lora_rank": None, "second_layer": None}
         built = Arm(candidate, spec.control, spec.weights).settings(settings)
         if all(spec.block.get(name) == built.get(name) for name in ("architecture", "width")):
             return candidate
@@ -144,17 +144,25 @@ def _places(trained: Trained) -> Iterator[Request]:
         yield Request(source)
 
 
-def _block(row: BackboneSpec, spec: TrialSpec) -> BlockFile:
+def _blocks(row: BackboneSpec, record: TrialResult) -> tuple[BlockFile | None, BlockFile | None]:
+    """The files of the block, or of both, that the trial was trained with; None for what was read from none."""
+    spec = record.spec
+    second = record.second_weights
+    first = _block(row, spec, spec.weights, spec.layer or 0) if spec.weights.sha256 else None
+    return first, _block(row, spec, second, spec.block["second_layer"]) if second else None
+
+
+def _block(row: BackboneSpec, spec: TrialSpec, read: Weights, layer: int) -> BlockFile:
     """The block file with the hash that the record has, wherever in the cache it is."""
     for finding in weights.survey([row.name], hashes=False):
-        if finding.block and finding.block.sha256 == spec.weights.sha256:
+        if finding.block and finding.block.sha256 == read.sha256:
             return finding.block
-    source = spec.weights.source
-    name = titled(row.name if row.name in backbones.names() else source, spec.layer or 0, row.layer)
+    source = read.source
+    name = titled(row.name if row.name in backbones.names() else source, layer, row.layer)
     command = f"`python -m bench weights fetch {name}`"
     if row.name in backbones.names() and Path(source).exists():
         command = f"`python -m bench weights fetch {name} --from {source}`"
     raise PredictionError(
-        f"{spec.title}: the block it was trained with (sha256 {spec.weights.sha256[:12]}, from {source}) is not here; "
+        f"{spec.title}: the block it was trained with (sha256 {read.sha256[:12]}, from {source}) is not here; "
         f"{command} gets it"
     )

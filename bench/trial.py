@@ -27,9 +27,11 @@ from bench.interval import Interval
 from bench.presets import TrainSettings, data_settings, train_settings
 from bench.stopping import Stopped
 from results import store
-from results.record import Status, TaskInfo, TrialResult, TrialSpec
+from results.record import Status, TaskInfo, TrialResult, TrialSpec, Weights
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from bench.data.crops import CropSampler
     from bench.keeper import Keeper
     from mvl.config import SegmenterConfig
@@ -44,11 +46,12 @@ Report = Callable[[dict[str, Any], float], None]
 class TrialJob:
     """A trial and where its things are. Nothing here but `spec` may change a number.
 
-    data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read).
+    data is the folder that holds the task, run the run folder, block the one-layer file (None where nothing is read),
+    second that of the second of two blocks.
     cpus and gpus are those of a worker, as `bench.running` has them.
     activations: of how many held-out cases, the first by name, the activation maps are kept.
     keep_model: store the trained model in the run folder. checkpoint_every: how often training is kept, as
-    `bench.interval` reads it. loader_threads: as `bench.running` has them.
+    `bench.interval` reads it. loader_threads, validation_crops: as `bench.running` has them.
     """
 
     spec: TrialSpec
@@ -57,6 +60,7 @@ class TrialJob:
     run: str
     backbone: BackboneSpec | None = None
     block: BlockFile | None = None
+    second: BlockFile | None = None
     workers: int = 1
     cpus: int = 0
     gpus: float | None = None
@@ -67,6 +71,7 @@ class TrialJob:
     keep_model: bool = True
     checkpoint_every: str = "5m"
     loader_threads: int | None = None
+    validation_crops: int = 0
 
 
 def attempt(job: TrialJob, report: Report) -> TrialResult:
@@ -136,7 +141,9 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
 
     from bench import engine as deepspeed_engine
     from bench.cost import CostMeter, parameters
+    from bench.data.crops import CropSampler
     from bench.train import train
+    from bench.validation import Validation
 
     spec = job.spec
     started, meter = provenance.now(), CostMeter()
@@ -148,14 +155,16 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
     meter.mark("built")
     notices: list[str] = []
     keeper = _keeper(job, engine, settings.batch, rank, notices.append)
+    unseen = CropSampler(held_out, sampler.crop, spec.seed, settings.foreground, augment="none")
+    validation = Validation(unseen, job.validation_crops, rank, workers, settings.batch)
 
     def epoch_ended(entry: dict[str, Any], share: float) -> None:
-        meter.epoch_ended()
+        meter.epoch_ended(validation.seconds)
         report(entry, TRAINING_SHARE * share)
 
     ahead = job.loader_threads if job.loader_threads is not None else 2 * (engine.device.type == "cuda")
     meter.mark("begun")
-    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper, ahead)
+    course = train(engine, sampler, settings, rank, workers, epoch_ended, keeper, ahead, validation)
     steps, seconds = course.step, round(course.clock.seconds, 4)
     meter.mark("trained")
     model = deepspeed_engine.by_itself(engine, lambda: build_segmenter(job, engine.module.config))
@@ -170,6 +179,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
             "steps": steps,
             "prepare_seconds": meter.between("start", "prepared"),
             "train_seconds": seconds,
+            "validation_seconds": round(validation.seconds, 4),
             "score_seconds": meter.between("trained", "scored"),
             "seconds_a_step": round(seconds / steps, 5),
             "epoch_seconds": meter.epoch_seconds("begun", len(course.curve), bool(course.taken_up)),
@@ -195,6 +205,9 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "model": store_model(job, model),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
+    if job.second:
+        block = job.second
+        origin["second_weights"] = asdict(Weights(spec.weights.kind, block.source, block.sha256, block.licence))
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(course.curve), origin, cost)
     store.write(Path(job.run), record)
     leftovers.discard(Path(job.run), spec.key)
@@ -246,11 +259,20 @@ def build_segmenter(job: TrialJob, config: SegmenterConfig) -> Segmenter | Fitte
     assert job.backbone is not None, "every other arm is of a backbone"
     if spec.control in KINDS:
         return Segmenter(config, matched=Matched(spec.control, job.backbone.width), checkpointing=job.checkpointing)
+    return Segmenter(config, _blocks(job, job.backbone, config), checkpointing=job.checkpointing)
+
+
+def _blocks(job: TrialJob, backbone: BackboneSpec, config: SegmenterConfig) -> nn.Module | dict[str, nn.Module]:
+    """The block of the arm; where it has a second layer, a block for each of its places, in the order of the way."""
+    spec = job.spec
     chosen = {name: spec.block[name] for name in ("rotary", "causal", "dtype") if name in spec.block}
     options = BlockOptions(**chosen, checkpointing=job.checkpointing)
-    rank = spec.block.get("lora_rank", 0)
-    block = controls.build(job.backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
-    return Segmenter(config, block, checkpointing=job.checkpointing)
+    rank, other = spec.block.get("lora_rank", 0), spec.block.get("second_layer")
+    first = controls.build(backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
+    if other is None:
+        return first
+    second = controls.build(backbone, spec.control, other, job.second, spec.seed, options, rank, second=True)
+    return dict(zip(config.places, (first, second), strict=True))
 
 
 def prepare(job: TrialJob) -> tuple[Preparation, list[PreparedCase], list[PreparedCase]]:

@@ -87,7 +87,7 @@ def _passes(job: TrialJob, config: SegmenterConfig) -> tuple[int, int]:
         trained += work.matched(config, width)
     elif spec.control != "none":
         trained += work.mappers(config, width)
-    if (parameters := block_parameters(job)) and spec.control == "trainable":
+    if (parameters := _parameters(job)) and spec.control == "trainable":
         trained += work.block(config, width, parameters)
     elif parameters:
         frozen = work.block(config, width, parameters)
@@ -95,7 +95,12 @@ def _passes(job: TrialJob, config: SegmenterConfig) -> tuple[int, int]:
 
 
 def block_parameters(job: TrialJob) -> int:
-    """Parameters of the LLM's block that stands in the arm: none in the baseline and in the controls of capacity."""
+    """Parameters of the LLM's block, or two, that stand in the arm: none in the baseline and controls of capacity."""
+    return _parameters(job) * (2 if "second_layer" in job.spec.block else 1)
+
+
+def _parameters(job: TrialJob) -> int:
+    """Of one block: every layer of a model has as many."""
     if job.backbone is None or job.spec.control in ("identity", "mlp", "depth"):
         return 0
     spec = backbones.stand_in(job.backbone) if job.spec.control == "stand-in" else job.backbone

@@ -31,7 +31,7 @@ class SegmenterConfig:
 
     image is the crop the model is trained on, in voxels: other sizes work too, the position embedding is interpolated.
     placement says where the block stands: `after` the encoder (the paper's figure), in the `middle`, `before` it, or
-    at two of these places, as `middle+after`: the same block twice, with mappers of its own at each.
+    at two of these places, as `middle+after`: one block twice, or two blocks, with mappers of their own at each.
     residual adds the block's input to its output. mapper_lora is the rank of LoRA on the two linear maps around the
     block (the paper: 4); 0 trains them whole. classes counts the background. stem `conv` adds features of a small
     convolutional encoder to the linear patch embedding, and makes the decoder's skips of them (`mvl/skips.py`).

@@ -1,4 +1,4 @@
-"""Grid features to voxel logits."""
+"""Grid features to voxel logits. again: compute convolutions again in the backward pass (`mvl/recompute.py`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from mvl.config import SegmenterConfig
 from mvl.ladder import Ladder
+from mvl.recompute import run
 from mvl.skips import Convs, from_cells
 
 
@@ -24,7 +25,7 @@ class LinearDecoder(nn.Module):
         self.patch = config.patch
         self.map = nn.Conv3d(config.width, config.classes * math.prod(config.patch), kernel_size=1)
 
-    def forward(self, grid_BDUVW: Tensor, skips: Sequence[Tensor]) -> Tensor:
+    def forward(self, grid_BDUVW: Tensor, skips: Sequence[Tensor], again: bool = False) -> Tensor:
         return from_cells(self.map(grid_BDUVW), self.patch)
 
 
@@ -46,12 +47,12 @@ class SkipDecoder(nn.Module):
         self.mix = nn.ModuleList(Convs(width, width, config.decoder_depth) for width in ladder.widths)
         self.head = nn.Conv3d(inner[-1], config.classes * ladder.voxels, kernel_size=1)
 
-    def forward(self, grid_BDUVW: Tensor, skips: Sequence[Tensor]) -> Tensor:
+    def forward(self, grid_BDUVW: Tensor, skips: Sequence[Tensor], again: bool = False) -> Tensor:
         x = grid_BDUVW
         for reduce, mix, skip in zip(self.reduce, self.mix, skips, strict=True):
             # The narrow map comes before the upsampling: an eighth of the work, and both are linear.
             up = F.interpolate(reduce(x), size=skip.shape[2:], mode="trilinear", align_corners=False)
-            x = mix(up + skip)
+            x = run(mix, up + skip, again=again)
         return from_cells(self.head(x), self.cell)
 
 

@@ -8,16 +8,17 @@ attention.py (B, N, D) -> (B, N, D); adapter.py, or matched.py in a control, (B,
 
 from __future__ import annotations
 
-import torch
+from collections.abc import Mapping
+
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mvl.adapter import BlockAdapter
-from mvl.config import SegmenterConfig, Size3
+from mvl.config import SegmenterConfig
 from mvl.decoder import DECODERS
 from mvl.fusion import LastTokens, MultiScaleFusion
 from mvl.matched import Matched
 from mvl.patches import PatchEmbedding, pad_to_multiple, to_tokens
+from mvl.recompute import run
 from mvl.skips import make_skips
 from mvl.vit import EncoderBlock
 
@@ -25,17 +26,19 @@ from mvl.vit import EncoderBlock
 class Segmenter(nn.Module):
     """3D ViT segmenter with a place for one block, or for two. (B, C, X, Y, Z) to logits (B, K, X, Y, Z).
 
-    block: any module with a `width` L that maps (B, N, L) to (B, N, L). At two places it is one module used twice,
-    whose parameters are there and count once; its mappers are two pairs. matched: what stands there instead, with as
-    many trainable parameters at each place. Neither: the baseline, which is this same class without it. The segmenter
-    never loads a block. checkpointing computes each encoder block again in the backward pass instead of keeping its
-    activations; a block has a switch of its own. Source: arXiv 2410.02458, figure 1.
+    block: any module with a `width` L that maps (B, N, L) to (B, N, L), or place -> such a module for each of the
+    config's places. One module at two places is used twice, and its parameters are there and count once; its mappers
+    are two pairs. matched: what stands there instead, with as many trainable parameters at each place. Neither: the
+    baseline, which is this same class without it. The segmenter never loads a block. checkpointing computes each
+    encoder block, and the convolutions of each resolution, again in the backward pass instead of keeping their
+    activations; a block has a switch of its own. ValueError where blocks are given for other places. Source: arXiv
+    2410.02458, figure 1.
     """
 
     def __init__(
         self,
         config: SegmenterConfig,
-        block: nn.Module | None = None,
+        block: nn.Module | Mapping[str, nn.Module] | None = None,
         matched: Matched | None = None,
         checkpointing: bool = False,
     ) -> None:
@@ -51,9 +54,12 @@ class Segmenter(nn.Module):
         self.decoder = DECODERS[config.decoder](config)
         # Made last: the parts that all arms share draw the same initial values from the same seed.
         self.adapters = nn.ModuleDict()
+        blocks = block if isinstance(block, Mapping) else {} if block is None else dict.fromkeys(config.places, block)
+        if blocks and blocks.keys() != config.places.keys():
+            raise ValueError(f"blocks are given for {', '.join(blocks)}; model.placement is {config.placement!r}")
         for place in config.places:
-            if block is not None:
-                self.adapters[place] = BlockAdapter(block, config)
+            if blocks:
+                self.adapters[place] = BlockAdapter(blocks[place], config)
             elif matched is not None:
                 self.adapters[place] = matched.build(config)
 
@@ -62,21 +68,16 @@ class Segmenter(nn.Module):
         x, y, z = image_BCXYZ.shape[2:]
         padded = pad_to_multiple(image_BCXYZ, self.config.patch)
         tokens_BND, grid = self.embed(padded)
-        skips, more_BDUVW = self.skips(padded)
+        skips, more_BDUVW = self.skips(padded, self.checkpointing)
         if more_BDUVW is not None:
             tokens_BND = tokens_BND + to_tokens(more_BDUVW)
         depths = []
         for depth in range(self.config.depth + 1):
             if depth > 0:
-                tokens_BND = self._encode(self.encoder[depth - 1], tokens_BND, grid)
+                tokens_BND = run(self.encoder[depth - 1], tokens_BND, grid, again=self.checkpointing)
             for place, adapter in self.adapters.items():
                 if depth == self.config.places[place]:
                     tokens_BND = adapter(tokens_BND, grid)
             if depth in self.taps:
                 depths.append(tokens_BND)
-        return self.decoder(self.fusion(depths, grid), skips)[..., :x, :y, :z]
-
-    def _encode(self, block: nn.Module, x_BND: Tensor, grid: Size3) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x_BND, grid, use_reentrant=False)
-        return block(x_BND, grid)
+        return self.decoder(self.fusion(depths, grid), skips, self.checkpointing)[..., :x, :y, :z]

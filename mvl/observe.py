@@ -60,6 +60,9 @@ def observed(model: nn.Module) -> Iterator[list[Seen]]:
         watch(encoder[-1], lambda i, o: passes[-1].energy.update(encoder=energy(o, i[1])))
         for number, adapter in enumerate(adapters.values(), start=1):
             _watch_adapter(adapter, "" if number == 1 else str(number), passes, watch)
+        # A block that stands at two places is one module: its own hook runs at both.
+        for one in {part.get_submodule("block") for part in adapters.values() if hasattr(part, "block")}:
+            watch(one, lambda i, o: passes[-1].amplification.append(norm(o) / max(norm(i[0]), 1e-12)))
         hooks.callback(model.register_forward_pre_hook(lambda *_: passes.append(Seen())).remove)
         yield passes
 
@@ -77,9 +80,6 @@ def _watch_adapter(adapter: nn.Module, suffix: str, passes: list[Seen], watch: C
             {f"before{suffix}": energy(i[0], i[1]), f"block{suffix}": energy(o, i[1])}
         ),
     )
-    # A block that stands at two places is one module: its own hook runs at both.
-    if hasattr(adapter, "block") and not suffix:
-        watch(adapter.block, lambda i, o: passes[-1].amplification.append(norm(o) / max(norm(i[0]), 1e-12)))
 
 
 def energy(x_BND: Tensor, grid: Size3) -> Tensor:

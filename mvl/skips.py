@@ -1,6 +1,7 @@
 """Features of the image at the resolutions between its voxels and the tokens: what the decoder's skips carry.
 
 A token knows where an organ is, the image where its edge is; without skips every edge falls on the patch grid.
+again: compute the convolutions again in the backward pass (`mvl/recompute.py`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 
 from mvl.config import SegmenterConfig, Size3
 from mvl.ladder import Ladder
+from mvl.recompute import run
 
 #: Feature maps, coarse to fine, and what is added to the tokens' grid, (B, D, U, V, W), where there is anything.
 Features = tuple[list[Tensor], Tensor | None]
@@ -19,7 +21,7 @@ Features = tuple[list[Tensor], Tensor | None]
 class NoSkips(nn.Module):
     """For a decoder that looks at tokens alone."""
 
-    def forward(self, image_BCXYZ: Tensor) -> Features:
+    def forward(self, image_BCXYZ: Tensor, again: bool = False) -> Features:
         return [], None
 
 
@@ -32,11 +34,11 @@ class PooledSkips(nn.Module):
         inside = config.channels * self.ladder.voxels
         self.convs = nn.ModuleList(Convs(inside, width, config.decoder_depth) for width in self.ladder.widths)
 
-    def forward(self, image_BCXYZ: Tensor) -> Features:
+    def forward(self, image_BCXYZ: Tensor, again: bool = False) -> Features:
         levels = [to_cells(image_BCXYZ, self.ladder.cell)]
         for step in reversed(self.ladder.steps[1:]):
             levels.append(F.avg_pool3d(levels[-1], kernel_size=step, stride=step))
-        return [convs(level) for convs, level in zip(self.convs, reversed(levels), strict=False)], None
+        return [run(convs, level, again=again) for convs, level in zip(self.convs, levels[::-1], strict=False)], None
 
 
 class ConvStem(nn.Module):
@@ -58,10 +60,10 @@ class ConvStem(nn.Module):
             for a, b, step in zip(widths, [*widths[1:], config.width], reversed(ladder.steps), strict=False)
         )
 
-    def forward(self, image_BCXYZ: Tensor) -> Features:
+    def forward(self, image_BCXYZ: Tensor, again: bool = False) -> Features:
         features, x = list[Tensor](), to_cells(image_BCXYZ, self.ladder.cell)
         for convs, fall in zip(self.convs, self.falls, strict=True):
-            features.append(convs(x))
+            features.append(run(convs, x, again=again))
             x = fall(features[-1])
         return features[::-1], x if features else None
 

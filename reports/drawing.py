@@ -32,7 +32,7 @@ def drawn(
     for of, (name, words, axis) in _SWEEPS.items():
         yield name, words, curves.sweep(data.sweep(of), axis, told.banner)
     yield "ablations", _ABLATIONS, curves.ablations(data.ablations, told.banner)
-    for value, words in (("loss", _LOSS), ("dice", _TRAINING_DICE), ("samples_per_second", _PACE)):
+    for value, words in _LEARNING.items():
         figure = curves.learning_curves(data.records, data.trials, data.arms, value, told.banner)
         yield f"learning_{value}", words, figure
     yield from _of_cases(data, told, pictured, problems)
@@ -105,6 +105,19 @@ _PACE = Words(
     "Crops trained on in an epoch, by its time; lines and bands as above. Trials that share a machine slow each other.",
     "training",
 )
+_VALIDATION_DICE = Words(
+    "Validation Dice while training",
+    "On a few random crops of held-out cases after an epoch: a rough course. Nothing was decided by it, and no table "
+    "is made of it: scores are of whole cases. Lines and bands as above.",
+    "training",
+)
+#: What `curves.learning_curves` draws → its words.
+_LEARNING = {
+    "loss": _LOSS,
+    "dice": _TRAINING_DICE,
+    "validation_dice": _VALIDATION_DICE,
+    "samples_per_second": _PACE,
+}
 _BARS = "Mean Dice with its 95 % interval; dotted: the arm's baseline where that does not vary with it."
 #: What was swept → the figure's name, its words, and its axis.
 _SWEEPS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from reports.tables import MISSING, UNKNOWN, Table, plain, span
 from results import summary
-from results.record import TrialResult
+from results.record import TrialResult, Weights
 
 #: Settings with more values than this are said to vary, not listed.
 _MANY = 4
@@ -51,16 +51,16 @@ def weights_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table
     found = {}
     for record in records:
         spec = record.spec
-        key = (arms[spec.digest], spec.layer, spec.weights)
-        blank = UNKNOWN if spec.weights.sha256 else MISSING
-        found[key] = {
-            "Arm": arms[spec.digest],
-            "Layer": MISSING if spec.layer is None else spec.layer,
-            "Weights": spec.weights.label,
-            "Source": spec.weights.source or blank,
-            "SHA-256": spec.weights.sha256 or blank,
-            "Licence": spec.weights.licence or blank,
-        }
+        for layer, read in _read(record):
+            blank = UNKNOWN if read.sha256 else MISSING
+            found[arms[spec.digest], layer, read] = {
+                "Arm": arms[spec.digest],
+                "Layer": MISSING if layer is None else layer,
+                "Weights": read.label,
+                "Source": read.source or blank,
+                "SHA-256": read.sha256 or blank,
+                "Licence": read.licence or blank,
+            }
     rows = pd.DataFrame(found.values())
     order = summary.arms(trials)
     rows = rows.sort_values("Arm", key=lambda names: names.map(order.index), kind="stable")
@@ -69,6 +69,14 @@ def weights_table(records: Sequence[TrialResult], trials: pd.DataFrame) -> Table
         "The block of each arm. The baseline has none; random weights are made, not read from a file.",
         rows,
     )
+
+
+def _read(record: TrialResult) -> Iterator[tuple[int | None, Weights]]:
+    """The layer and weights of a record's block, and of the block at a second place where another layer was read."""
+    spec = record.spec
+    yield spec.layer, spec.weights
+    if second := record.second_weights:
+        yield spec.block["second_layer"], second
 
 
 def cost_table(costs: pd.DataFrame) -> Table:

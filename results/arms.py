@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from results.record import TrialSpec, arm_label, share_label
 
-#: What a task decides about the model, and a backbone about the block: not a study.
-_GIVEN = {"model": ("channels", "classes"), "block": ("architecture", "width")}
+#: What a task decides about the model, and a backbone about its blocks: not a study.
+_GIVEN = {"model": ("channels", "classes"), "block": ("architecture", "width", "second_sha256")}
+#: What stands in the block's place where no block of an LLM does: a block's second layer is nothing to these.
+_BLOCKLESS = ("none", "identity", "mlp", "depth")
 #: How the block is joined to the segmenter; the baseline is the same whatever these say.
 JOINING = ("placement", "residual", "mapper_lora")
 
@@ -91,7 +93,8 @@ def fits(arm: Arm, other: Arm, named: Iterable[str]) -> bool:
     """Whether the other is the arm's own baseline or control: they differ in nothing but the block.
 
     named: the settings in which arms of the run differ. A layer that a control does not have fits every layer, and so
-    does a setting that it does not have; how a block is joined does not concern the baseline.
+    does a setting that it does not have; how a block is joined does not concern the baseline. A second layer that is
+    not there is one block at both places, which is another arm.
     """
     if other.fraction != arm.fraction:
         return False
@@ -100,6 +103,9 @@ def fits(arm: Arm, other: Arm, named: Iterable[str]) -> bool:
     if not baseline and not (other.backbone == arm.backbone and same_layer):
         return False
     mine, its = arm.chosen, other.chosen
+    blocks = not {arm.control, other.control} & set(_BLOCKLESS)
+    if blocks and mine.get("second_layer") != its.get("second_layer"):
+        return False
     shared = [name for name in named if name in mine and name in its and not (baseline and name in JOINING)]
     return all(mine[name] == its[name] for name in shared)
 

@@ -14,6 +14,8 @@ from results.record import Status, TrialResult
 
 #: What names a trial in every frame. Join frames on `digest`.
 _KEYS = ["task", "arm", "seed", "fold", "digest"]
+#: The numbers of an epoch.
+_CURVE = ("loss", "dice", "validation_dice")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,8 @@ class Run:
 
     scores: a row a complete trial × case × label, with counts and ratios (`results.summary.COLUMNS`, and `arm`).
     trials: a row a trial that has a record, with its `status` and, of failed ones, its `error`.
-    curves: a row a trial × epoch: step, and mean loss and Dice of the training crops (missing where not taken).
+    curves: a row a trial × epoch: step, mean loss and Dice of the training crops, and the Dice of a few crops of
+    held-out cases, validation_dice (missing where not taken).
     cost: a row a complete trial, with the numbers of its record's `cost`; missing where it does not tell one.
     """
 
@@ -57,12 +60,12 @@ def _scores(records: Iterable[TrialResult], names: dict[str, str]) -> pd.DataFra
 
 def _curves(records: Iterable[TrialResult], names: dict[str, str]) -> pd.DataFrame:
     rows = [
-        _trial(record, names) | {name: point.get(name) for name in ("step", "loss", "dice")}
+        _trial(record, names) | {name: point.get(name) for name in ("step", *_CURVE)}
         for record in records
         for point in record.curve
     ]
-    types = {"seed": "int64", "fold": "int64", "step": "int64", "loss": "float64", "dice": "float64"}
-    return pd.DataFrame(rows, columns=[*_KEYS, "step", "loss", "dice"]).astype(types)
+    types = dict.fromkeys(("seed", "fold", "step"), "int64") | dict.fromkeys(_CURVE, "float64")
+    return pd.DataFrame(rows, columns=[*_KEYS, "step", *_CURVE]).astype(types)
 
 
 def _cost(records: Iterable[TrialResult], names: dict[str, str]) -> pd.DataFrame:

@@ -69,13 +69,18 @@ def _settings(specs: Sequence[TrialSpec]) -> dict[str, Any]:
         "layer": specs[0].layer,
         "fraction": specs[0].fraction,
         "weights": _distinct(spec.weights.label for spec in specs),
-        "weights_sha256": _distinct(spec.weights.sha256 for spec in specs),
+        "weights_sha256": _distinct(sha for spec in specs for sha in _hashes(spec)),
         "data_digest": _distinct(spec.data_digest for spec in specs),
         "split_digest": _distinct(spec.split_digest for spec in specs),
         "settings_digest": _distinct(
             digest_of([spec.train, spec.model, spec.data, spec.block, spec.method]) for spec in specs
         ),
     }
+
+
+def _hashes(spec: TrialSpec) -> tuple[str, str]:
+    """Of the block that was read, and of the one at a second place; empty where there is none."""
+    return spec.weights.sha256, spec.block.get("second_sha256", "")
 
 
 def _provenance(records: Sequence[TrialResult]) -> dict[str, str]:

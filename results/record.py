@@ -75,7 +75,8 @@ class TrialSpec:
     A budget of wall time is the exception: how many steps fit into it is the machine's doing, so such a trial does not
     repeat bit by bit. Its record says so, and how many steps were made.
     train, model, data and block are the fully resolved settings, as plain JSON values. layer is None where the arm does
-    not depend on it: a random block has none.
+    not depend on it: a random block has none. Where two layers of one model stand at two places, layer and weights are
+    those of the first, and block has `second_layer` and, where it was read, `second_sha256`.
     """
 
     task: str
@@ -195,7 +196,9 @@ class TrialResult:
     """One record. One that failed or diverged has an error, no cases, and never counts as done.
 
     curve: one entry an epoch, {"step": int, "loss": float, "dice": float | None}; loss and Dice are means over the
-    training crops of that epoch. provenance and cost are free of form: reports show what they know of them.
+    training crops of that epoch. Some entries have "validation_dice" (float | None) too, of a few crops of held-out
+    cases: nothing was decided by it, and records of before have none. provenance and cost are free of form: reports
+    show what they know of them.
     """
 
     spec: TrialSpec
@@ -207,6 +210,14 @@ class TrialResult:
     cost: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     schema: int = SCHEMA
+
+    @property
+    def second_weights(self) -> Weights | None:
+        """Those of the block at a second place, where another layer was read for it. The hash is the digest's own."""
+        sha256 = self.spec.block.get("second_sha256")
+        told = self.provenance.get("second_weights") or {}
+        kind = self.spec.weights.kind
+        return Weights(kind, told.get("source", ""), sha256, told.get("licence", "")) if sha256 else None
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no NaN, a line feed at the end."""

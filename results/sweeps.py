@@ -68,8 +68,10 @@ def ablations(trials: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
             row = {"kind": arm_label(backbone, control), "arm": name} | {one: arm.chosen.get(one) for one in varied}
             numbers = {one: overall[one].get(name, float("nan")) for one in ("mean", "low", "high")}
             rows.append(row | numbers)
-    frame = pd.DataFrame(rows, columns=None if rows else ["kind", "arm", "mean", "low", "high"])
     last = ["mean", "low", "high"]
+    # As objects: a number stays a whole one beside arms that have no such setting.
+    frame = pd.DataFrame(rows, columns=None if rows else ["kind", "arm", *last], dtype=object)
+    frame = frame.astype(dict.fromkeys(last, float))
     return frame[[*(name for name in frame if name not in last), *last]]
 
 

@@ -20,6 +20,7 @@ SHORT = {
     "rotary": ("block", "rotary"),
     "causal": ("block", "causal"),
     "block_dtype": ("block", "dtype"),
+    "second_layer": ("block", "second_layer"),
     "precision": ("train", "precision"),
 }
 #: Flags that are short for a setting of the model; several values make several arms.

@@ -122,6 +122,12 @@ STUDY_OPTIONS = [
         metavar="after,middle,…",
         help="The block after the encoder, in the middle, before, or at two places: middle+after.",
     ),
+    click.option(
+        "--second-layer",
+        metavar="LAYER",
+        help="Of two places the second gets another block of the model, that of this layer; the first has the layer of "
+        "--backbones. Short for --set block.second_layer=… [the same block at both].",
+    ),
     click.option("--residual", type=Names(), metavar="true,false", help="Whether the block's input is added to it."),
     click.option("--decoder", type=Names(), metavar="linear,skip,subpixel", help="Short for --set model.decoder=…"),
     click.option(
@@ -137,6 +143,11 @@ STUDY_OPTIONS = [
         "--retry-diverged", is_flag=True, default=None, help="Run trials again whose loss ceased to be a number."
     ),
     click.option("--activations", type=int, help="Held-out cases a trial keeps activation maps of [2]; 0 for none."),
+    click.option(
+        "--validation-crops",
+        type=int,
+        help="Crops of held-out cases for the validation Dice of a curve's epoch, which is only shown [2]; 0 for none.",
+    ),
     click.option("--offline", is_flag=True, default=None, help="Touch no network: what is not here is an error."),
     click.option(
         "--models/--no-models", "keep_models", default=None, help="Keep each trained model for `bench predict` [kept]."

@@ -30,6 +30,7 @@ class Gauges:
             return
         self._set("bench_loss", state.loss)
         self._set("bench_training_dice", state.dice)
+        self._set("bench_validation_dice", state.validation_dice)
         self._set("bench_samples_per_second", state.samples_per_second)
         self._set("bench_epoch", state.epoch)
         if self.step or state.epoch == 1:  # else it was taken up again: what it did before was counted then

@@ -101,7 +101,7 @@ def needs_of(jobs: Sequence[TrialJob], mark: Path | None) -> Needs:
     for task in dict.fromkeys(job.spec.task for job in jobs):
         for case in open_task(Path(data), task).cases:
             files |= {str(path): path.stat().st_size for path in files_of(case)}
-    blocks = {str(job.block.path): job.block.backbone for job in jobs if job.block}
+    blocks = {str(block.path): block.backbone for job in jobs for block in (job.block, job.second) if block}
     return Needs(data, files, blocks, str(mark or ""), str(cache_dir().resolve()), versions())
 
 

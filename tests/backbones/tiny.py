@@ -81,13 +81,17 @@ def layers(model: nn.Module) -> nn.ModuleList:
     return _named_layers(model)[1]
 
 
-def write_checkpoint(folder: Path, row: BackboneSpec, prefix: str = "", layer: int | None = None) -> Path:
-    """A sharded checkpoint: the layer spans the shards b and c; shard a, with all the rest, is not even there."""
+def write_checkpoint(
+    folder: Path, row: BackboneSpec, prefix: str = "", layer: int | None = None, more: tuple[int, ...] = ()
+) -> Path:
+    """A sharded checkpoint: the layer, and more of them, span the shards b and c; shard a, with all the rest, is not
+    even there.
+    """
     layer = row.layer if layer is None else layer
     model = reference_model(row)
     own, _ = _named_layers(model)
     state = {f"{prefix}{name}": tensor.contiguous() for name, tensor in model.state_dict().items()}
-    mine = sorted(name for name in state if name.startswith(f"{prefix}{own}.{layer}."))
+    mine = sorted(name for name in state if name.startswith(tuple(f"{prefix}{own}.{n}." for n in (layer, *more))))
     halves = {"b.safetensors": mine[::2], "c.safetensors": mine[1::2]}
     folder.mkdir(parents=True)
     for shard, names in halves.items():

@@ -43,13 +43,17 @@ def test_a_curve_is_there_as_soon_as_it_is_known(tmp_path):
     write(replace(STATE, step=10, epoch=1, loss=0.5, dice=None))
     (path,) = (tmp_path / "tensorboard/Task/none/0-0-abc").iterdir()
     assert scalars(read(path)) == [(10, "training/loss", 0.5), (10, "training/epoch", 1.0)]
-    write(replace(STATE, step=20, epoch=2, loss=0.25, dice=0.75, samples_per_second=8.0))
+    checked = replace(STATE, validation_dice=0.5, validated=20)
+    write(replace(checked, step=20, epoch=2, loss=0.25, dice=0.75, samples_per_second=8.0))
+    write(replace(checked, step=25, epoch=3, loss=0.25))  # of step 20 still
     write(replace(STATE, doing="scoring", step=20, epoch=2, loss=0.25))
     write.ended(30, 0.5)
     names = {"training/loss": 0.25, "training/epoch": 2.0, "training/Dice_of_crops": 0.75}
     assert dict((tag, value) for step, tag, value in scalars(read(path)) if step == 20) == names | {
-        "training/samples_a_second": 8.0
+        "training/samples_a_second": 8.0,
+        "validation/Dice_of_crops": 0.5,
     }
+    assert [step for step, tag, _ in scalars(read(path)) if tag.startswith("validation")] == [20]
     assert scalars(read(path))[-1] == (30, "held-out/Dice", 0.5)
     assert read(path)[0].file_version == "brain.Event:2"
 

@@ -34,11 +34,12 @@ def trained(rank: int, workers: int, port: int, stage: int, folder: str, name: s
     if workers > 1:
         address = f"tcp://127.0.0.1:{port}"
         torch.distributed.init_process_group("gloo", address, rank=rank, world_size=workers)
-    from bench import engine
+    from bench import engine, validation
     from bench.checkpoints import Checkpoints
     from bench.interval import Interval
     from bench.keeper import Keeper
     from bench.train import train
+    from bench.validation import Validation
     from mvl.config import SegmenterConfig
     from mvl.model import Segmenter
 
@@ -51,8 +52,11 @@ def trained(rank: int, workers: int, port: int, stage: int, folder: str, name: s
     notices: list[str] = []
     checkpoints = Checkpoints(Path(folder) / name, fake.spec(), {"workers": workers, "zero_stage": stage}, rank)
     keeper = Keeper(checkpoints, Interval(steps=2), lambda: False, notices.append)
+    validation._TRAINED_FOR_ONE = 0  # so that the first epoch, too, has a validation Dice
+    check = Validation(Crops(), 3, rank, workers, SETTINGS.batch)
+    crops = Fatal(kill)
     try:
-        course = train(started, Fatal(kill), SETTINGS, rank, workers, lambda entry, share: None, keeper)
+        course = train(started, crops, SETTINGS, rank, workers, lambda entry, share: None, keeper, validation=check)
     except Killed:
         return
     state = engine.by_itself(started, build).state_dict()
@@ -74,7 +78,7 @@ def test_ranks_that_were_killed_go_on_as_if_they_had_not_been(tmp_path, workers,
     for rank in range(workers):
         calm, cut = (torch.load(tmp_path / f"{name}-{rank}.pt", weights_only=True) for name in ("calm", "cut"))
         assert cut["steps"] == [1, 0] and calm["steps"] == [0, 0]
-        assert cut["curve"] == calm["curve"]
+        assert cut["curve"] == calm["curve"] and all("validation_dice" in entry for entry in calm["curve"])
         for key, value in calm["state"].items():
             assert torch.equal(cut["state"][key], value), key
 

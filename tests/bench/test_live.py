@@ -43,10 +43,19 @@ def test_a_trial_tells_from_its_start_to_its_end(job):
         report({"step": 5, "loss": 0.5, "dice": None}, 0.25 * TRAINING_SHARE)
         state = only(job)
         assert (state.doing, state.epoch, state.step, state.loss, state.dice) == ("training", 1, 5, 0.5, None)
+        assert (state.validation_dice, state.validated) == (None, 0)
         report({"scored": 1}, 0.9)
         assert (only(job).doing, only(job).loss, only(job).share) == ("scoring", 0.5, 0.9)
     assert live.read(live.Path(job.run)) == {} and not path_of(job).exists()
     assert [share for _, share in passed] == [0.25 * TRAINING_SHARE, 0.9]
+
+
+def test_a_validation_dice_is_told_until_there_is_another():
+    state, told = live.Live("host", 1, 0.0, started=0.0, updated=0.0, epochs=EPOCHS), []
+    for step, more in ((5, {}), (10, {"validation_dice": 0.25}), (15, {}), (20, {"validation_dice": None})):
+        state = state.after({"step": step, "loss": 1.0, "dice": 0.5} | more, 0.1, BATCH, float(step))
+        told.append((state.validation_dice, state.validated))
+    assert told == [(None, 0), (0.25, 10), (0.25, 10), (None, 20)]
 
 
 def test_what_fails_leaves_its_file_and_a_full_disk_fails_nothing(job, tmp_path):

@@ -51,6 +51,7 @@ def tell(folder: Path, spec, pid: int, **changes) -> None:
     now = time.time()
     state = Live(owner.host, owner.pid, owner.born, started=now - 10, updated=now, doing="training", epochs=20)
     state = replace(state, epoch=3, step=30, loss=0.5123, dice=0.61, samples_per_second=41.2, share=0.5)
+    state = replace(state, validation_dice=0.587, validated=30)
     store.atomic_write(live.path_of(folder, spec.key), live._text(replace(state, **changes)))
 
 
@@ -60,7 +61,7 @@ def test_running_failed_and_interrupted_trials_are_told(run, worker, bench):
         tell(folder, spec, worker.pid)
     code, out, _ = bench("status", folder)
     assert code == 0 and "failed: Task01_Fake with gpt2@31, seed 0, fold 0: RuntimeError: 1 < 2" in out
-    told = "epoch 3 of 20, loss 0.512, training Dice 0.610, 41.2 samples/s"
+    told = "epoch 3 of 20, loss 0.512, training Dice 0.610, validation Dice 0.587, 41.2 samples/s"
     assert len(re.findall(rf"running: Task01_Fake with (opt|falcon)@31, seed 0, fold 0 +{told}", out)) == 2
     assert re.search(r"1 of 5 trials complete, 1 failed, 2 running, .+ left$", out.strip())
 

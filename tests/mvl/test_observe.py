@@ -73,6 +73,13 @@ def test_a_block_is_seen_where_it_stands(factor, placement):
         assert torch.equal(seen.energy["before"], seen.energy["encoder"])
 
 
+def test_two_blocks_are_each_seen_at_their_place():
+    model = tiny({"middle": Times(2.0), "after": Times(5.0)}, placement="middle+after").eval()
+    with observed(model) as passes:
+        model(torch.randn(1, 2, 8, 8, 8))
+    assert passes[0].amplification == pytest.approx([2.0, 5.0])
+
+
 def test_looking_changes_nothing_and_leaves_nothing():
     model, image = tiny(Times(2.0)).eval(), torch.randn(1, 2, 8, 8, 8)
     before = model(image)

@@ -13,6 +13,8 @@ from mvl.config import CHOICES, SegmenterConfig
 from mvl.ladder import upsampling_steps
 from mvl.loss import batch_dice, dice_ce_loss
 from mvl.model import Segmenter
+from mvl.skips import Convs
+from mvl.vit import EncoderBlock
 
 TINY = {"image": (8, 8, 8), "patch": (4, 4, 4), "width": 16, "depth": 2, "heads": 2}
 
@@ -29,7 +31,7 @@ class Block(nn.Module):
         return x + torch.tanh(self.map(x))
 
 
-def tiny(block: nn.Module | None = None, **changes: object) -> Segmenter:
+def tiny(block: nn.Module | dict[str, nn.Module] | None = None, **changes: object) -> Segmenter:
     torch.manual_seed(0)
     return Segmenter(SegmenterConfig(**({"channels": 2, "classes": 3} | TINY | changes)), block)
 
@@ -83,11 +85,35 @@ def test_the_block_changes_the_prediction(placement):
     assert not torch.allclose(tiny()(image), tiny(Block(), placement=placement)(image))
 
 
+@pytest.mark.parametrize("mapper_lora", [0, 2])
+def test_two_blocks_stand_each_at_its_own_place(mapper_lora):
+    changes = {"placement": "before+after", "mapper_lora": mapper_lora}
+    torch.manual_seed(1)
+    one, other, image = Block(), Block(), torch.randn(1, 2, 8, 8, 8)
+    same, apart = tiny(one, **changes), tiny({"before": one, "after": one}, **changes)
+    assert torch.equal(same(image), apart(image))
+    both = tiny({"after": other, "before": one}, **changes)
+    assert both.adapters["before"].block is one and both.adapters["after"].block is other
+    assert not torch.equal(both(image), same(image))
+    assert not torch.equal(both(image), tiny({"before": other, "after": one}, **changes)(image))
+    count = [sum(p.numel() for p in model.parameters()) for model in (same, both)]
+    assert count[1] - count[0] == sum(p.numel() for p in other.parameters())
+
+
+def test_blocks_for_other_places_are_refused():
+    with pytest.raises(ValueError, match=r"blocks are given for middle; model.placement is 'middle\+after'"):
+        tiny({"middle": Block()}, placement="middle+after")
+    with pytest.raises(ValueError, match=r"blocks are given for middle, after; model.placement is 'after'"):
+        tiny({"middle": Block(), "after": Block()})
+
+
+@pytest.mark.parametrize("stem", CHOICES["stem"])
+@pytest.mark.parametrize("decoder", CHOICES["decoder"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_checkpointing_changes_no_number(dropout):
+def test_checkpointing_changes_no_number(dropout, decoder, stem):
     image, block, gradients = torch.randn(2, 2, 8, 8, 8), Block(), []
     for checkpointing in (False, True):
-        model = tiny(block, dropout=dropout)
+        model = tiny(block, dropout=dropout, decoder=decoder, stem=stem)
         model.checkpointing = checkpointing
         torch.manual_seed(1)
         logits = model(image)
@@ -95,6 +121,22 @@ def test_checkpointing_changes_no_number(dropout):
         gradients.append({"logits": logits} | {n: p.grad for n, p in model.named_parameters() if p.requires_grad})
     for name, value in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], value, rtol=0, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("stem", CHOICES["stem"])
+def test_checkpointing_keeps_no_activation_of_what_it_computes_again(stem):
+    model, ran = tiny(decoder="skip", stem=stem), []
+    parts = [part for part in model.modules() if isinstance(part, (Convs, EncoderBlock))]
+    for number, part in enumerate(parts):
+        part.register_forward_pre_hook(lambda *_, number=number: ran.append(number))
+    model.checkpointing = True
+    loss = model(torch.randn(1, 2, 8, 8, 8)).square().mean()
+    assert sorted(ran) == list(range(len(parts)))
+    loss.backward()
+    assert sorted(ran) == sorted([*range(len(parts))] * 2)
+    with torch.no_grad():
+        model(torch.randn(1, 2, 8, 8, 8))
+    assert len(ran) == 3 * len(parts)
 
 
 def test_parameters_are_those_counted_by_hand():

@@ -54,7 +54,8 @@ def test_every_figure_is_there_in_three_formats(study):
     wanted = "dice dice_map radar difference forest ranks significance cost few_shot layers placements ablations "
     assert names >= set(
         (
-            wanted + "learning_loss learning_dice learning_samples_per_second cases_Task01_Fake activations_Task01_Fake"
+            wanted + "learning_loss learning_dice learning_validation_dice learning_samples_per_second "
+            "cases_Task01_Fake activations_Task01_Fake"
         ).split()
     )
     for name in names:
@@ -190,6 +191,18 @@ def test_curves_are_a_mean_and_a_band_over_trials():
     (panel,) = figure.axes
     assert [line.get_ydata()[0] for line in panel.lines] == [1.0, 4.0, 7.0] and len(panel.collections) == 3
     assert curves.learning_curves(made, trials, summary.arms(trials), "dice") is None
+
+
+def test_a_validation_dice_is_drawn_where_there_is_one():
+    old, new = ({"step": step, "loss": 1.0, "dice": 0.5} for step in (10, 20))
+    one = replace(fake.records(1, fake.REAL_ARMS)[0], curve=(old, new | {"validation_dice": 0.25}))
+    trials = summary.trial_table([one])
+    figure = curves.learning_curves([one], trials, summary.arms(trials), "validation_dice")
+    (line,) = figure.axes[0].lines
+    assert (list(line.get_xdata()), list(line.get_ydata())) == ([20], [0.25])
+    assert figure.axes[0].get_ylabel() == "validation Dice"
+    of_before = replace(one, curve=(old, new))
+    assert curves.learning_curves([of_before], trials, summary.arms(trials), "validation_dice") is None
 
 
 def test_samples_a_second_are_of_each_epoch_that_was_measured_whole():

@@ -69,8 +69,10 @@ def distances(tp: int, fp: int, fn: int) -> tuple[float | None, float | None]:
 
 
 def complete(spec_: TrialSpec, info: TaskInfo, cases: tuple[CaseScore, ...]) -> TrialResult:
-    curve = tuple({"step": 10 * i, "loss": 1 / (i + 1), "dice": None if i == 0 else 1 - 1 / i} for i in range(4))
-    return TrialResult(spec_, Status.COMPLETE, info, cases, curve, dict(PROVENANCE), dict(COST))
+    """The last epoch alone was validated, as where epochs are short."""
+    curve = [{"step": 10 * i, "loss": 1 / (i + 1), "dice": None if i == 0 else 1 - 1 / i} for i in range(4)]
+    curve[-1]["validation_dice"] = 0.5
+    return TrialResult(spec_, Status.COMPLETE, info, cases, tuple(curve), dict(PROVENANCE), dict(COST))
 
 
 def failure(spec_: TrialSpec, info: TaskInfo, error: str = "RuntimeError: made to fail") -> TrialResult:

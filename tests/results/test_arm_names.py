@@ -70,6 +70,22 @@ def test_every_variant_is_compared_with_its_own_baseline():
         assert row.against == f"none, {row.arm.removeprefix('smollm2, ').split(', placement')[0]}"
 
 
+def test_two_layers_are_another_arm_with_a_twin_of_its_own():
+    """One block at both places says nothing of a second layer; what has no block of an LLM is every arm's control."""
+    twice = {"second_layer": 3}
+    kinds = [spec(), *(spec(("smollm2", control)) for control in ("pretrained", "random", "identity"))]
+    kinds += [replace(spec(("smollm2", name)), block=twice) for name in ("pretrained", "random")]
+    assert named(*kinds[1:3], *kinds[4:]) == [
+        *("smollm2", "smollm2 (random twin)"),
+        *("smollm2, second layer 3", "smollm2 (random twin), second layer 3"),
+    ]
+    trials = summary.trial_table([fake.complete(one, fake.task("T1"), (fake.score("a"),)) for one in kinds])
+    twins, mappers = (summary.controls_of(trials, control) for control in ("random", "identity"))
+    assert twins["smollm2"] == "smollm2 (random twin)"
+    assert twins["smollm2, second layer 3"] == "smollm2 (random twin), second layer 3"
+    assert mappers["smollm2"] == mappers["smollm2, second layer 3"] == "smollm2 (mappers only)"
+
+
 def test_an_arm_without_a_baseline_of_its_settings_is_not_compared():
     kinds = [spec(), spec(SMOL), spec(SMOL, attention="global")]
     trials = summary.trial_table([fake.complete(one, fake.task("T1"), (fake.score("a"),)) for one in kinds])

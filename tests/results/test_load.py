@@ -53,6 +53,7 @@ def test_curves_and_cost_have_a_row_an_epoch_and_a_trial(run):
     first = loaded.curves[loaded.curves["digest"] == loaded.curves["digest"][0]]
     assert first["step"].tolist() == [0, 10, 20, 30] and first["loss"].tolist() == [1, 1 / 2, 1 / 3, 1 / 4]
     assert first["dice"].isna().tolist() == [True, False, False, False]
+    assert first["validation_dice"].isna().tolist() == [True, True, True, False]
     assert set(loaded.cost["peak_memory_bytes"]) == {512 * 2**20}
     joined = loaded.scores.merge(loaded.cost, on=["task", "arm", "seed", "fold", "digest"], validate="many_to_one")
     assert len(joined) == len(loaded.scores)

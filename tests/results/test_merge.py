@@ -105,6 +105,17 @@ def test_trials_that_no_table_could_tell_apart_are_refused(tmp_path, change, wor
     assert all(str(run) in told for run in runs) and not (tmp_path / "all").exists()
 
 
+def test_a_second_layer_is_another_arm_and_its_hash_is_told_where_only_that_differs(tmp_path):
+    (made,) = (record for record in fake.records(1, arms=fake.REAL_ARMS) if record.spec.control == "pretrained")
+    blocks = ({}, {"second_layer": 3, "second_sha256": "a"}, {"second_layer": 5, "second_sha256": "b"})
+    several = [replace(made, spec=replace(made.spec, block=block)) for block in blocks]
+    merge(runs_of(tmp_path, *([one] for one in several)), tmp_path / "all")
+    assert len(store.read(tmp_path / "all")) == 3
+    other = replace(made, spec=replace(made.spec, block={"second_layer": 3, "second_sha256": "c"}))
+    with pytest.raises(store.RecordError, match=r"each with another block\.second_sha256 \('a', 'c'\)"):
+        merge(runs_of(tmp_path / "others", [several[1]], [other]), tmp_path / "both")
+
+
 def test_merging_again_brings_what_is_new_and_a_retry(tmp_path):
     made = fake.records(1)
     runs = runs_of(tmp_path, [fake.failure(made[0].spec, made[0].task)], made[1:2])
