@@ -108,6 +108,17 @@ class Stop:
         """Say whether there are trials that could be waited for."""
         self._waits = running
 
+    def without_grace(self) -> None:
+        """What runs keeps no checkpoint: SIGTERM is noted, as if trials ran, and their time is up at once."""
+        self._waits, self._grace = True, 0.0
+
+    def look(self) -> None:
+        """KeyboardInterrupt after Ctrl-C, and Terminated once the time that trials are given is up."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        if self.over:
+            raise Terminated
+
     @property
     def over(self) -> bool:
         """Whether the time that trials are given is up."""

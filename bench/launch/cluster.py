@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -16,6 +17,9 @@ from bench.running import StudyError
 
 _SECONDS_TO_ANSWER = 5.0
 _SECONDS_TO_COME_BACK = 20.0
+#: How Ray says that a client of `ray://` has no server, and how often that is tried.
+_NO_SERVER = ("Initialization failure from server", "session that has already been cleaned up")
+_TRIES = 2
 #: What a worker must know before its process starts. Of a Ray of our own they inherit it.
 _HANDED_ON = ("MALLOC_ARENA_MAX", "HF_HUB_OFFLINE", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 
@@ -33,12 +37,31 @@ def connect(address: str, gpus: float | None = None) -> str:
     # Under `ray job submit` the job has an environment of its own, from which these values were inherited.
     os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     try:
-        context = ray.init(
-            address=address, runtime_env={"env_vars": env}, log_to_driver=False, logging_level=logging.ERROR
-        )
+        context = _init(address, env)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise StudyError(f"--address {address}: {_reason(error, address)}") from error
     return f"http://{context.dashboard_url}"
+
+
+def _init(address: str, env: dict[str, str]) -> Any:
+    """Each client of `ray://` gets a server of its own. Ray looks for a port that is free and takes it seconds later.
+
+    Clients of two clusters on one machine may so be given the same one: the second try then gets the next.
+    """
+    for _ in range(_TRIES):
+        try:
+            return ray.init(
+                address=address, runtime_env={"env_vars": env}, log_to_driver=False, logging_level=logging.ERROR
+            )
+        except ConnectionError as error:
+            if not _without_server(error):
+                raise
+            failed = error
+    raise failed
+
+
+def _without_server(error: Exception) -> bool:
+    return any(words in str(error) for words in _NO_SERVER)
 
 
 def raylets_here() -> list[psutil.Process]:
@@ -86,10 +109,12 @@ def _silent(address: str) -> OSError | None:
 def _reason(error: Exception, address: str) -> str:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     text = f"{lines[0]} {lines[-1].strip()}" if lines[0].endswith(":") else lines[0]  # a traceback's cause is its end
-    if "client server failed" in text:
+    if _without_server(error):
+        said = next((line.strip() for line in lines if _NO_SERVER[1] in line), lines[-1].strip())
         return (
-            f"{text} That log is on the head; where it was only too busy, the same command may do. On a node of the "
-            "cluster HOST:PORT needs no such server"
+            f"the head could start no server for this client ({said}). Where it was only too busy, or another cluster "
+            "took its port, the same command may do; its logs (ray_client_server*.err) tell. On a node of the cluster "
+            "HOST:PORT needs no such server"
         )
     known = "token" in text.lower() or "authenticat" in text.lower()
     if known or (isinstance(error, ConnectionError) and address != "auto"):  # somebody answered when we knocked

@@ -16,6 +16,7 @@ from ray import tune
 from bench.launch import loggers
 from bench.launch.client import run_there, through_client
 from bench.launch.resources import nodes, resources, scaling, slots
+from bench.launch.storage import storage
 from bench.launch.told import told
 from bench.launch.watch import OnProgress, Watch
 from bench.stopping import Stop, Stopped, Terminated, asked
@@ -42,8 +43,8 @@ def run(
     """
     for _ in range(1 + RETRIES):
         if through_client():
-            # A stop is asked for by the run folder.
-            jobs = run_there(_round, on_progress, jobs, max_concurrent, None, log)
+            # A stop is asked for by the run folder, which the cluster sees.
+            jobs = run_there(_round, on_progress, stop, jobs, max_concurrent, None, log)
             if stop and stop.asked:
                 raise Terminated
         else:
@@ -65,7 +66,7 @@ def _round(
     trainable = tune.with_parameters(_one_worker if first.workers == 1 else _many_workers, jobs=by_key)
     watch = Watch(by_key, on_progress, stop)
     callbacks = [watch, *loggers.callbacks(log, Path(jobs[0].run))]
-    with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
+    with storage() as place:
         tuner = tune.Tuner(
             tune.with_resources(trainable, resources(first, concurrent, there)),
             param_space={"key": tune.grid_search(list(by_key))},
@@ -73,7 +74,7 @@ def _round(
                 reuse_actors=True, max_concurrent_trials=concurrent, trial_name_creator=_name_of
             ),
             run_config=tune.RunConfig(
-                storage_path=storage,
+                storage_path=place,
                 verbose=0,
                 callbacks=callbacks,
                 failure_config=tune.FailureConfig(max_failures=RETRIES),
@@ -120,7 +121,7 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
     job = jobs[config["key"]]
     scale = scaling(job)
     # Train wants a folder that the nodes of all workers share, as they do the run folder.
-    with tempfile.TemporaryDirectory(prefix=".train-", dir=job.run) as storage:
+    with tempfile.TemporaryDirectory(prefix=".train-", dir=job.run) as place:
         trainer = TorchTrainer(
             _rank,
             train_loop_config={"job": job},
@@ -128,7 +129,7 @@ def _many_workers(config: dict[str, Any], jobs: dict[str, TrialJob]) -> None:
             scaling_config=scale,
             run_config=ray_train.RunConfig(
                 name=str(tune.get_context().get_trial_id()),
-                storage_path=storage,
+                storage_path=place,
                 callbacks=cast(Any, [TuneReportCallback()]),
                 failure_config=ray_train.FailureConfig(max_failures=RETRIES),
             ),

@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from bench.launch.told import held_out_dice
 from bench.progress import to_stderr
+from results.record import TrialResult
+from results.store import key_path, read_file
 
 
 class Forgiving(tune.Callback):
-    """Another callback whose errors are told, once, and end nothing: a tracker's server may go down in the night."""
+    """Another callback whose errors are told, once, and end nothing: a tracker's server may go down in the night.
 
-    def __init__(self, name: str, inner: tune.Callback) -> None:
-        self.name, self.inner, self.told = name, inner, False
+    It is also told the outcome, of which a trial reports nothing to Tune: every report waits for the driver.
+    """
+
+    def __init__(self, name: str, inner: tune.Callback, run: Path) -> None:
+        self.name, self.inner, self.run, self.told = name, inner, run, False
 
     def _pass(self, hook: str, *args: Any, **given: Any) -> None:
+        self._forgiven(lambda: getattr(self.inner, hook)(*args, **given))
+
+    def _forgiven(self, act: Callable[[], None]) -> None:
         try:
-            getattr(self.inner, hook)(*args, **given)
+            act()
         except Exception as error:
             if not self.told:
                 to_stderr(f"--log {self.name}: {error}; the run goes on without it")
@@ -34,14 +44,29 @@ class Forgiving(tune.Callback):
     def on_trial_result(self, *args: Any, **given: Any) -> None:
         self._pass("on_trial_result", *args, **given)
 
-    def on_trial_complete(self, *args: Any, **given: Any) -> None:
-        self._pass("on_trial_complete", *args, **given)
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **given: Any) -> None:
+        self._forgiven(lambda: self._tell_outcome(iteration, trials, trial))
+        self._pass("on_trial_complete", iteration=iteration, trials=trials, trial=trial, **given)
+
+    def _tell_outcome(self, iteration: int, trials: list[Any], trial: Any) -> None:
+        path = key_path(self.run / "trials", trial.config["key"], ".json")
+        if path.exists():
+            number = trial.last_result.get("training_iteration", 0) + 1
+            result = trial.last_result | outcome(read_file(path)) | {"training_iteration": number}
+            self.inner.on_trial_result(iteration=iteration, trials=trials, trial=trial, result=result)
 
     def on_trial_error(self, *args: Any, **given: Any) -> None:
         self._pass("on_trial_error", *args, **given)
 
     def on_experiment_end(self, *args: Any, **given: Any) -> None:
         self._pass("on_experiment_end", *args, **given)
+
+
+def outcome(record: TrialResult) -> dict[str, float]:
+    """What a record says at its end: the last entry of its curve, and the mean Dice of held-out cases if it has one."""
+    dice = held_out_dice(record)
+    found = {} if dice is None else {"held_out_dice": dice}
+    return (record.curve[-1] if record.curve else {}) | found | {"share": 1.0}
 
 
 def callbacks(name: str, run: Path) -> list[tune.Callback]:
@@ -54,10 +79,10 @@ def callbacks(name: str, run: Path) -> list[tune.Callback]:
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
         where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{run / 'mlflow.db'}"
-        return [Forgiving(name, MLflowLoggerCallback(tracking_uri=where, experiment_name=run.name))]
+        return [Forgiving(name, MLflowLoggerCallback(tracking_uri=where, experiment_name=run.name), run)]
     if name == "wandb":
         from ray.air.integrations.wandb import WandbLoggerCallback
 
         project = os.environ.get("WANDB_PROJECT") or run.name
-        return [Forgiving(name, WandbLoggerCallback(project=project, dir=str(run)))]
+        return [Forgiving(name, WandbLoggerCallback(project=project, group=run.name, dir=str(run)), run)]
     return []

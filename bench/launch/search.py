@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,8 +14,9 @@ from ray.tune.schedulers import ASHAScheduler
 
 from bench.launch.client import run_there, through_client
 from bench.launch.resources import nodes, resources, slots
+from bench.launch.storage import storage
 from bench.launch.watch import error_of, look_at_ray
-from bench.stopping import Stop, Terminated
+from bench.stopping import Stop
 from bench.tuning.sample import attempt
 from bench.tuning.samples import OnSample, Sample, State
 from bench.tuning.search import ETA, Search, Wish
@@ -40,9 +40,9 @@ def run_search(
     Ray must be running. Where Optuna chooses, samples get their values as they start. RayGone where Ray itself died,
     Terminated once a stop was asked for, KeyboardInterrupt after Ctrl-C: no sample has a checkpoint to wait for.
     """
+    stop.without_grace()  # and no exception from a signal: Ray's own code would turn it into another
     if through_client():
-        return run_there(_on_cluster, on_sample, search, wish, todo, before, max_concurrent)
-    stop.trials(True)  # so that it only asks: Ray's own code would turn an exception from a signal into another
+        return run_there(_on_cluster, on_sample, stop, search, wish, todo, before, max_concurrent)
     return _on_cluster(search, wish, todo, before, max_concurrent, on_sample, stop)
 
 
@@ -59,7 +59,7 @@ def _on_cluster(
     room = slots(first, there)
     concurrent = min(room, max_concurrent or room)
     chosen = {} if wish.method == "optuna" else {sample.number: sample.values for sample in todo}
-    with tempfile.TemporaryDirectory(prefix="bench-tune-") as storage:
+    with storage() as place:
         tuner = tune.Tuner(
             tune.with_resources(
                 tune.with_parameters(_sample, search=search, chosen=chosen), resources(first, concurrent, there)
@@ -72,7 +72,7 @@ def _on_cluster(
                 scheduler=_asha(search.shares, before) if wish.method == "asha" else None,
                 search_alg=None if chosen else _optuna(search, before),
             ),
-            run_config=tune.RunConfig(storage_path=storage, verbose=0, callbacks=[_Listener(todo, on_sample, stop)]),
+            run_config=tune.RunConfig(storage_path=place, verbose=0, callbacks=[_Listener(todo, on_sample, stop)]),
         )
         with stop.stepwise() if stop else contextlib.nullcontext():
             tuner.fit()
@@ -165,10 +165,8 @@ class _Listener(tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Any], **_: Any) -> None:
         look_at_ray()
-        if self.stop and self.stop.interrupted:
-            raise KeyboardInterrupt
-        if self.stop and self.stop.asked:
-            raise Terminated
+        if self.stop:
+            self.stop.look()
 
     def _sample(self, trial: Any) -> Sample:
         """The trial's sample; a process that dies as it comes up is an error without a start."""

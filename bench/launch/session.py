@@ -18,7 +18,7 @@ from ray._private import ray_constants
 from backbones.weights import cache_dir
 from bench import machine
 from bench.alive import Heart
-from bench.launch import token
+from bench.launch import storage, token
 from bench.launch.cluster import Head, connect, raylets_here
 from bench.launch.switches import begun_for_us, dashboard_address
 
@@ -122,12 +122,14 @@ def begin_anew() -> NoReturn:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(family, timeout=10)  # or the dead stay our children, and would be taken for new ones
+    storage.clear()
     sys.stdout.flush()
     os.execve(sys.executable, sys.orig_argv, os.environ | {_RESTARTS: str(done + 1)})
 
 
 def leave(code: int) -> NoReturn:
     """End this process at once. Ray's own end would wait for what is gone, and then end it without a word of ours."""
+    storage.clear()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -139,6 +141,7 @@ def stop() -> None:
     _joined.clear()
     _asking.close()
     ray.shutdown()
+    storage.clear()
 
 
 def _loopback() -> str:

@@ -52,19 +52,22 @@ class Watch(tune.Callback):
         if self.unwritable:
             raise self.unwritable
         look_at_ray()
-        if self.stop and self.stop.interrupted:
-            raise KeyboardInterrupt
-        if not (self.stop and self.stop.asked):
+        if not self.stop:
+            return
+        self.stop.look()
+        if not self.stop.asked:
             return
         running = {trial.trial_id for trial in trials if trial.status == "RUNNING"}
         self._awaited = (running if self._awaited is None else self._awaited) & running
-        if not self._awaited or self.stop.over:
+        if not self._awaited:
             raise Terminated
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
         job = self.jobs[key]
-        if not _record_path(job).exists() and not asked(Path(job.run))():
+        if not _record_path(job).exists():
+            if asked(Path(job.run))():
+                return  # it has stopped, and neither ended nor failed
             self._record_failure(job, "its workers failed, and could not write why; the log of Ray may tell")
         self._ended(key)
 

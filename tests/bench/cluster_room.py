@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +20,9 @@ EXAMPLES = REPOSITORY / "examples" / "cluster"
 BIN = Path(sys.executable).parent
 #: Ray takes 127.0.0.1 for the address of the network card; these are of this machine alone as well, and differ.
 FIRST, SECOND = "127.0.0.2", "127.0.0.3"
-#: Of a second node on the same machine: ports that a first one has already, and 100 MB for objects.
-BESIDE = ["--dashboard-agent-listen-port", "0", "--metrics-export-port", "0", "--object-store-memory", "100000000"]
+#: Of a node beside others on a machine: whichever ports are free, for workers too, and 100 MB for objects.
+_PORTS = ("--dashboard-agent-listen-port", "--metrics-export-port", "--min-worker-port", "--max-worker-port")
+BESIDE = [*(part for name in _PORTS for part in (name, "0")), "--object-store-memory", "100000000"]
 
 
 def free_ports(count: int) -> list[int]:
@@ -68,19 +70,42 @@ class Cluster:
             subprocess.Popen(line, env=self.env, stdout=log, stderr=log, cwd=self.folder, start_new_session=True)
         )
 
+    def begin_first(self) -> None:
+        """The head, and wait until it stands.
+
+        If it does not, begin it once more with other ports: between their choice and their use others may take one.
+        """
+        self.begin("head", FIRST, "--node-name", "first")
+        if not (missing := self._missing(1)):
+            return
+        warnings.warn(f"the head of the test's cluster is begun again with other ports; {missing}", stacklevel=2)
+        self.end()
+        self.port, self.dashboard, self.client = free_ports(3)
+        self.begin("head", FIRST, "--node-name", "first")
+        self.wait_for(1)
+
+    def begin_second(self) -> None:
+        self.begin("node", SECOND, FIRST, "--node-name", "second")
+        self.wait_for(2)
+
     def wait_for(self, nodes: int) -> None:
+        if missing := self._missing(nodes):
+            pytest.fail(missing)
+
+    def _missing(self, nodes: int) -> str:
+        """Empty once so many nodes are there; else, after two minutes or as one ends by itself, what is told of it."""
         ask = "import ray, sys; ray.init(sys.argv[1], logging_level=50, log_to_driver=False); "
         ask += "print(sum(node['Alive'] for node in ray.nodes()))"
         deadline, out = time.monotonic() + 120, ""
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and self.alive():
             line = [sys.executable, "-c", ask, f"{FIRST}:{self.port}"]
             done = subprocess.run(line, env=self.env, capture_output=True, text=True, timeout=120, check=False)
             out = done.stdout + done.stderr
             if done.stdout.split()[-1:] == [str(nodes)]:
-                return
+                return ""
             time.sleep(1)
         logs = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
-        pytest.fail(f"no cluster of {nodes} nodes:\n{out}\n{logs}")
+        return f"no cluster of {nodes} nodes:\n{out}\n{logs}"
 
     def alive(self) -> bool:
         return all(process.poll() is None for process in self.started)
@@ -93,10 +118,10 @@ class Cluster:
             line, env=self.env, capture_output=True, text=True, timeout=timeout, check=False, cwd=self.folder
         )
 
-    def start_bench(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_bench(self, *arguments: str, **env: str) -> subprocess.Popen[str]:
         line = [sys.executable, "-m", "bench", *arguments]
         return subprocess.Popen(
-            line, env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder
+            line, env=self.env | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=self.folder
         )
 
     def end(self) -> None:

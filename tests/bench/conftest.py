@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.bench import door
-from tests.bench.cluster_room import FIRST, SECOND, Cluster, free_ports
+from tests.bench.cluster_room import Cluster, free_ports
 
 if TYPE_CHECKING:
     from bench.trial import TrialJob
@@ -47,10 +47,8 @@ def bare() -> Iterator[Cluster]:
 
 @pytest.fixture
 def cluster(bare: Cluster) -> Cluster:
-    bare.begin("head", FIRST, "--node-name", "first")
-    bare.wait_for(1)
-    bare.begin("node", SECOND, FIRST, "--node-name", "second")
-    bare.wait_for(2)
+    bare.begin_first()
+    bare.begin_second()
     return bare
 
 

@@ -66,8 +66,7 @@ def test_a_node_without_the_data_is_found_before_the_first_trial(bare, tiny_msd)
     data = bare.folder / "data"
     shutil.copytree(tiny_msd, data)
     prefix = hides(data)
-    bare.begin("head", FIRST, "--node-name", "first")
-    bare.wait_for(1)
+    bare.begin_first()
     bare.begin("node", SECOND, FIRST, "--node-name", "second", before=prefix)
     bare.wait_for(2)
     run = bare.folder / "run"
@@ -79,8 +78,7 @@ def test_a_node_without_the_data_is_found_before_the_first_trial(bare, tiny_msd)
 
 
 def test_another_token_is_turned_away_with_words(bare, tiny_msd):
-    bare.begin("head", FIRST, "--node-name", "first")
-    bare.wait_for(1)
+    bare.begin_first()
     env = {k: v for k, v in bare.env.items() if k != "RAY_AUTH_TOKEN_PATH"} | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
     line = [sys.executable, "-m", "bench", "run", *study(tiny_msd, bare.folder / "run")]
     line += ["--address", f"{FIRST}:{bare.port}"]

@@ -210,6 +210,29 @@ def test_after_sigterm_the_trials_that_ran_are_waited_for_and_no_longer_than_the
             watch.on_step_end(4, later)
 
 
+def test_who_looks_is_told_of_a_stop_once_the_time_is_up_and_of_ctrl_c(study, monkeypatch):
+    study.run.mkdir(parents=True)
+    monkeypatch.setenv("BENCH_GRACE", "0.2")
+    with stopping.Stop(study.run) as stop:
+        stop.trials(True)
+        stop.look()
+        os.kill(os.getpid(), signal.SIGTERM)
+        stop.look()
+        time.sleep(0.3)
+        with pytest.raises(stopping.Terminated):
+            stop.look()
+    monkeypatch.setenv("BENCH_GRACE", "1000")
+    with stopping.Stop(study.run) as stop:
+        stop.without_grace()
+        stop.look()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(stopping.Terminated):
+            stop.look()
+    with stopping.Stop(study.run) as stop, pytest.raises(KeyboardInterrupt), stop.stepwise():
+        os.kill(os.getpid(), signal.SIGINT)
+        stop.look()
+
+
 def test_ctrl_c_amid_trials_is_noted_once_and_raised_where_it_cannot_be_lost(study):
     study.run.mkdir(parents=True)
     before = signal.getsignal(signal.SIGINT)

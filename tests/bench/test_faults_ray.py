@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ REPOSITORY = Path(__file__).parents[2]
 SIZES = ("model.image=16,16,16", "model.width=16", "model.depth=1", "model.dropout=0.1", "train.epochs=4")
 STEPS = 160
 LIMIT = 280.0
+#: A test is of three commands at most, each with its own limit.
+pytestmark = pytest.mark.timeout(3 * LIMIT + 120)
 #: What Ray calls the process of a Tune function.
 WORKER = "ray::ImplicitFunc"
 
@@ -35,7 +38,9 @@ class Run:
 
     def __init__(self, data: Path, folder: Path) -> None:
         self.data, self.folder = data, folder
+        self.temp = folder.with_name(f"{folder.name}-temp")
         self.family: dict[int, psutil.Process] = {}
+        self.drivers: list[subprocess.Popen[str]] = []
 
     def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
         fixed = ["--data", str(self.data), "--out", str(self.folder), "--backbones", "none", "--seeds", "0,1"]
@@ -43,11 +48,15 @@ class Run:
         line = [sys.executable, "-m", "bench", "run", *fixed, *kept, "--steps", str(STEPS), *more]
         if "--checkpoint-every" not in more:
             line += ["--checkpoint-every", "10 steps"]
+        self.temp.mkdir(exist_ok=True)
+        own = {"TMPDIR": str(self.temp), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets want a short path
         paths = [*filter(None, [env.pop("first_path", "")]), str(REPOSITORY)]
-        return subprocess.Popen(
+        started = subprocess.Popen(
             line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-            env=os.environ | env | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=os.environ | own | env | {"PYTHONPATH": os.pathsep.join(paths)},
         )  # fmt: skip
+        self.drivers.append(started)
+        return started
 
     def finish(self, *more: str, **env: str) -> str:
         """The same command, to its end; it must complete all trials."""
@@ -96,7 +105,11 @@ def wait_for(what: Callable[[], object], started: subprocess.Popen[str]) -> None
 def run(tiny_msd, tmp_path) -> Iterator[Run]:
     one = Run(tiny_msd, tmp_path / "run")
     yield one
-    for process in one.family.values():  # only what the test itself began, and only where it failed
+    for driver in one.drivers:  # only what the test itself began, and only where it failed
+        if driver.poll() is None:
+            one.processes(driver.pid, "")
+            driver.kill()
+    for process in one.family.values():
         if process.is_running():
             process.kill()
 
@@ -119,7 +132,7 @@ def quiet(tiny_msd, tmp_path_factory) -> Run:
 def assert_as_quiet(run: Run, quiet: Run) -> None:
     assert list(map(lasting, run.records())) == list(map(lasting, quiet.records()))
     assert models(run.folder) == models(quiet.folder)
-    assert not left_behind(run.folder)
+    assert not left_behind(run.folder) and not list(run.temp.glob("bench-*"))
 
 
 @pytest.mark.slow
@@ -132,6 +145,7 @@ def test_workers_and_the_driver_are_killed_and_the_same_command_finishes_as_if_t
     wait_for(lambda: _taken_up_again(run, started.pid, workers), started)
     started.kill()
     started.communicate(timeout=30)
+    assert list(run.temp.glob("bench-tune-*"))
     run.finish()
     assert_as_quiet(run, quiet)
     assert any(record.provenance["taken_up"] for record in run.records())
@@ -177,6 +191,7 @@ def test_sigterm_gives_trials_time_for_a_checkpoint_and_the_same_command_goes_on
     assert started.returncode == 143 and time.monotonic() - asked < 40, out + err
     assert "stopped by SIGTERM" in out and "the same command goes on from here" in out and "Traceback" not in err
     assert run.checkpoints() and not run.alive() and not (run.folder / ".stop").exists()
+    assert not list(run.temp.glob("bench-*")) and "failed" not in out, out
     run.finish("--checkpoint-every", "1h")
     assert_as_quiet(run, quiet)
     assert any(record.provenance["taken_up"] for record in run.records())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from backbones.weights import BlockFile
 from bench import plan, preflight
-from bench.launch import nodes, resources
+from bench.launch import cluster, nodes, resources
 from bench.running import StudyError
 from bench.study import StudySpec
 from bench.trial import TrialJob
@@ -149,3 +149,42 @@ def test_a_cluster_that_does_not_answer_is_named(bench, tiny_msd):
     code, out, err = bench("run", "--data", tiny_msd, "--out", "run", "--address", "127.0.0.1:9")
     assert code == 2 and "error: --address 127.0.0.1:9: nobody answers there" in err, out + err
     assert "ray start --head" in err and "Traceback" not in err
+
+
+#: What Ray 2.60 says where two clusters on a machine gave the servers of their clients the same port.
+NO_SERVER = (
+    "Initialization failure from server:\nTraceback (most recent call last):\n"
+    "RuntimeError: Starting Ray client server failed. See ray_client_server_23001.err for detailed logs.\n",
+    "Initialization failure from server:\nTraceback (most recent call last):\n"
+    "psutil.ZombieProcess: PID still exists but it's a zombie (pid=30464)\n",
+    "Request can't be sent. Last exception: <_MultiThreadedRendezvous of RPC that terminated with:\n"
+    '\tdetails = "Attempted to reconnect a session that has already been cleaned up"\n>',
+)
+
+
+@pytest.mark.parametrize("said", NO_SERVER)
+def test_a_client_without_a_server_tries_once_more_and_then_says_so(bench, tiny_msd, monkeypatch, said):
+    tried = []
+
+    def fail(*_: object, **__: object) -> None:
+        tried.append(1)
+        raise ConnectionAbortedError(said)
+
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    monkeypatch.setattr(cluster, "_knock", lambda address: None)
+    code, out, err = bench("run", "--data", tiny_msd, "--out", "run", "--address", "ray://127.0.0.1:9")
+    assert code == 2 and "the head could start no server for this client (" in err and len(tried) == 2, out + err
+    assert "the same command may do" in err and "Traceback" not in err and "token" not in err
+
+
+def test_a_client_that_is_turned_away_for_another_reason_does_not_try_again(bench, tiny_msd, monkeypatch):
+    tried = []
+
+    def fail(*_: object, **__: object) -> None:
+        tried.append(1)
+        raise ConnectionError("no")
+
+    monkeypatch.setattr(cluster.ray, "init", fail)
+    monkeypatch.setattr(cluster, "_knock", lambda address: None)
+    code, out, err = bench("run", "--data", tiny_msd, "--out", "run", "--address", "ray://127.0.0.1:9")
+    assert code == 2 and "RAY_AUTH_TOKEN" in err and tried == [1], out + err

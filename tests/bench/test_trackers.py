@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from bench import trackers
+from bench.launch.told import held_out_dice
+from results import store
 from tests.bench.test_run import REPOSITORY, command
 
 #: As much of MLflow as Ray's callback uses; each call becomes a line of a file.
@@ -64,7 +66,7 @@ def test_without_a_key_nothing_is_sent_to_wandb(monkeypatch, tmp_path):
     assert trackers.problem("wandb") == trackers.problem("mlflow") == trackers.problem("") == ""
 
 
-def test_a_tracker_that_fails_is_named_once_and_ends_nothing(capsys):
+def test_a_tracker_that_fails_is_named_once_and_ends_nothing(capsys, tmp_path):
     from ray import tune
 
     from bench.launch.loggers import Forgiving
@@ -75,7 +77,7 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(capsys):
 
         on_trial_result = on_trial_complete = on_trial_start
 
-    callback = Forgiving("mlflow", Broken())
+    callback = Forgiving("mlflow", Broken(), tmp_path)
     for _ in range(2):
         callback.on_trial_start(iteration=1, trials=[], trial=None)
         callback.on_trial_complete(iteration=1, trials=[], trial=None)
@@ -107,3 +109,7 @@ def test_mlflow_is_told_what_trials_report(tiny_msd, tmp_path):
     name = key[1].replace("/", "_")
     assert {metric[2] for metric in lines if metric[0] == "metric"} >= {"loss", "dice", "share"}
     assert ["end", name, "FINISHED"] in lines
+    (record,) = store.read(run)
+    last = {metric[2]: metric[3] for metric in lines if metric[0] == "metric"}
+    assert last["held_out_dice"] == held_out_dice(record) and last["share"] == 1
+    assert last["loss"] == record.curve[-1]["loss"] and last["step"] == record.curve[-1]["step"]

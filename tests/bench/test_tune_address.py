@@ -71,8 +71,7 @@ def test_the_head_dies_and_the_same_command_goes_on_with_another(cluster, tiny_m
     kept = [sample for sample in read(folder) if sample.state is State.COMPLETE]
 
     cluster.end()
-    cluster.begin("head", FIRST, "--node-name", "first")
-    cluster.wait_for(1)
+    cluster.begin_first()
     done = cluster.bench(*line)
     assert done.returncode == 0 and f"6 samples by random, {6 - len(kept)} to run" in done.stdout, done.stdout
     assert [sample.state for sample in read(folder)] == [State.COMPLETE] * 6

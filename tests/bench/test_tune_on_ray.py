@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import tomllib
 from collections.abc import Callable
@@ -32,14 +33,16 @@ HARD = 280
 def begin(data: Path, folder: Path, *arguments: str, backbone: str = "none") -> subprocess.Popen[str]:
     fixed = ["--backbones", backbone, "--data", str(data), "--tasks", TASK, "--out", "search"]
     line = [sys.executable, "-m", "bench", "tune", *fixed, *SMALL, "--to", "tuned.toml", *arguments]
-    env = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    (folder / "temp").mkdir(exist_ok=True)
+    temp = {"TMPDIR": str(folder / "temp"), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets want a short path
+    env = os.environ | temp | {"PYTHONPATH": str(REPOSITORY)}
     return subprocess.Popen(
         line, cwd=folder, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
 
 
-def finish(started: subprocess.Popen[str], family: list[psutil.Process]) -> tuple[int, str, str]:
-    """Its end, within the hard limit, with none of its processes left."""
+def finish(started: subprocess.Popen[str], folder: Path, family: list[psutil.Process]) -> tuple[int, str, str]:
+    """Its end, within the hard limit, with none of its processes or of Tune's folders left."""
     family += psutil.Process(started.pid).children(recursive=True)
     try:
         out, err = started.communicate(timeout=HARD)
@@ -49,6 +52,7 @@ def finish(started: subprocess.Popen[str], family: list[psutil.Process]) -> tupl
     _, alive = psutil.wait_procs(family, timeout=20)
     assert not alive, [process.cmdline() for process in alive]
     assert "Traceback" not in err, err
+    assert not list((folder / "temp").glob("bench-*"))
     return started.returncode, out, err
 
 
@@ -73,12 +77,12 @@ def test_asha_stops_weak_samples_is_interrupted_goes_on_and_its_winner_runs(tiny
     wait_until(started, run, lambda samples: any(sample.state is State.COMPLETE for sample in samples))
     family = psutil.Process(started.pid).children(recursive=True)
     os.kill(started.pid, signal.SIGINT)
-    code, out, err = finish(started, family)
+    code, out, err = finish(started, tmp_path, family)
     assert code == 130 and "stopped; what was searched is kept" in out, out + err
     kept = {sample.number: sample for sample in read(run) if sample.state is not State.RUNNING}
     assert kept and not (tmp_path / "tuned.toml").exists()
 
-    code, out, err = finish(begin(tiny_msd, tmp_path, *axes, backbone="gpt"), [])
+    code, out, err = finish(begin(tiny_msd, tmp_path, *axes, backbone="gpt"), tmp_path, [])
     assert code == 0, out + err
     samples = {sample.number: sample for sample in read(run)}
     assert len(samples) == 6 and kept.items() <= samples.items()
@@ -116,7 +120,7 @@ def test_a_sample_whose_process_is_killed_does_not_end_a_random_search(tiny_msd,
     workers = [process for process in family if "ImplicitFunc" in " ".join(process.cmdline())]
     assert len(workers) == 1, [process.cmdline() for process in family]
     workers[0].kill()
-    code, out, err = finish(started, family)
+    code, out, err = finish(started, tmp_path, family)
     assert code == 0, out + err
     (line,) = [line for line in out.splitlines() if line.startswith("failed: sample ")]
     assert line.endswith("its process died: it was killed, or its machine is gone"), out
@@ -124,7 +128,7 @@ def test_a_sample_whose_process_is_killed_does_not_end_a_random_search(tiny_msd,
     assert sorted(states) == [State.COMPLETE] * 3 + [State.FAILED]
     assert "3 complete" in out and (tmp_path / "tuned.toml").exists()
     kept = [sample for sample in read(tmp_path / "search") if sample.state is State.COMPLETE]
-    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), [])
+    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), tmp_path, [])
     assert code == 0 and "4 samples by random, 1 to run" in out and "4 samples: 4 complete" in out, out + err
     assert [sample for sample in read(tmp_path / "search") if sample in kept] == kept
 
@@ -148,7 +152,7 @@ def test_a_search_whose_raylet_or_driver_is_killed_keeps_what_ended_and_runs_the
     second = ended(read(run))
     assert not psutil.wait_procs(family, timeout=100)[1]  # Ray's agents look for their raylet's server that long
 
-    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), [])
+    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), tmp_path, [])
     assert code == 0 and f"6 samples by asha, {6 - len(second)} to run" in out, out + err
     samples = {sample.number: sample for sample in read(run)}
     assert sorted(samples) == [1, 2, 3, 4, 5, 6] and {s.state for s in samples.values()} <= set(ENDED)
@@ -163,7 +167,7 @@ def test_sigterm_ends_a_search_at_once_with_words(tiny_msd, tmp_path):
     wait_until(started, tmp_path / "search", bool)
     family = psutil.Process(started.pid).children(recursive=True)
     os.kill(started.pid, signal.SIGTERM)
-    code, out, err = finish(started, family)
+    code, out, err = finish(started, tmp_path, family)
     assert code == 143 and "stopped by SIGTERM; what was searched is kept" in out, out + err
 
 
@@ -171,10 +175,10 @@ def test_sigterm_ends_a_search_at_once_with_words(tiny_msd, tmp_path):
 def test_optuna_chooses_the_samples(tiny_msd, tmp_path):
     pytest.importorskip("optuna")
     axes = ["--search", "lr=1e-4..1e-2", "--search", "attention=global,hybrid", "--samples", "3", "--method", "optuna"]
-    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), [])
+    code, out, err = finish(begin(tiny_msd, tmp_path, *axes), tmp_path, [])
     assert code == 0, out + err
     samples = read(tmp_path / "search")
     assert [sample.state for sample in samples] == [State.COMPLETE] * 3
     assert all(1e-4 <= sample.values["lr"] <= 1e-2 for sample in samples)
-    code, out, err = finish(begin(tiny_msd, tmp_path, *axes[:-3], "4", *axes[-2:]), [])
+    code, out, err = finish(begin(tiny_msd, tmp_path, *axes[:-3], "4", *axes[-2:]), tmp_path, [])
     assert code == 0 and "4 samples by optuna, 1 to run" in out and read(tmp_path / "search")[:3] == samples, out + err
