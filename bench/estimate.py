@@ -5,6 +5,7 @@ Nothing here changes a number; it decides which trial begins first, and what `be
 
 from __future__ import annotations
 
+import functools
 import heapq
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -181,10 +182,12 @@ class _Guess:
         return training + amount.scoring / rate + job.info.held_out_cases * _CASE + native
 
 
+@functools.cache
 def products_a_second() -> float:
-    """Floating-point operations a second of one core in NumPy's matrix product, measured in a few hundredths of one.
+    """Floating-point operations a second of one core in NumPy's matrix product, measured once, in hundredths of one.
 
-    By processor time, which other processes do not lengthen much.
+    By processor time, which other processes do not lengthen much. Never in a thread while another one begins a process:
+    OpenBLAS waits for its threads before a fork, and they for it.
     """
     side = 512
     matrix = np.ones((side, side), dtype=np.float32)

@@ -48,6 +48,7 @@ def run_study(study: StudySpec, console: Console) -> int:
 def _run_missing(
     run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, stop: Stop, console: Console
 ) -> int:
+    estimate.products_a_second()  # not beside Ray's start, as the rest of the look may be
     look = functools.cache(lambda: _look(run, jobs, study, ground, console))
     ended = 0
     if _has_no_record(run, jobs) or look():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import threading
@@ -194,3 +195,16 @@ def test_bad_input_that_is_found_as_ray_starts_leaves_no_process(tiny_msd, tmp_p
     ]
     _, alive = psutil.wait_procs(left, timeout=20)
     assert not alive, [one.cmdline() for one in alive]
+
+
+def test_no_matrix_product_is_computed_beside_rays_start(run, ray, monkeypatch):
+    # OpenBLAS and a fork of the main thread wait for each other for ever.
+    measured, measure = list[threading.Thread](), estimate.products_a_second.__wrapped__
+
+    def noted() -> float:
+        measured.append(threading.current_thread())
+        return measure()
+
+    monkeypatch.setattr(estimate, "products_a_second", functools.cache(noted))
+    run("--seeds", "0,1")
+    assert measured == [threading.main_thread()] and ray.starts
