@@ -70,6 +70,8 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
     os.environ["BENCH_CACHE"] = str(cache_dir().resolve())  # workers inherit it, and stand in another folder
     for library in ("GLOO", "NCCL"):
         os.environ.setdefault(f"{library}_SOCKET_IFNAME", _loopback())
+    # Nobody takes this machine away with notice; the process that would look for it takes time from the workers.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     token.ensure()
     with begun_for_us():
         context: Any = ray.init(
