@@ -14,7 +14,7 @@ from backbones.errors import PlugInError
 from backbones.request import Backbone, parse, resolve
 from backbones.spec import BackboneSpec
 from backbones.weights import BlockFile
-from bench.presets import Settings
+from bench.settings import Settings
 from bench.study import StudyError, StudySpec
 from mvl import references
 from mvl.config import SegmenterConfig

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from bench.engine import agreed
-from bench.presets import TrainSettings
 from bench.schedule import Schedule
+from bench.settings import TrainSettings
 
 
 class Course:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from bench import thin_convolutions
-from bench.presets import AUTOCAST, TrainSettings
 from bench.schedule import make_optimizer
+from bench.settings import AUTOCAST, TrainSettings
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")

@@ -18,8 +18,8 @@ import numpy as np
 
 from bench import machine, work
 from bench.data.check import TaskCheck
-from bench.presets import train_settings
 from bench.running import Running
+from bench.settings import train_settings
 from bench.trial import TrialJob
 from bench.work import Work
 from results import store

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.data.grid import Grid, to_ras
 from bench.errors import PredictionError
 from bench.native import planes
-from bench.presets import AUTOCAST
+from bench.settings import AUTOCAST
 from bench.windows import OnWindows, Predictor, slabs
 from mvl.config import Size3
 from results.record import TrialSpec

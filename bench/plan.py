@@ -13,7 +13,7 @@ from bench.arms import Arm
 from bench.data.folder import TaskFolder
 from bench.data.splits import SEED, Part, Split, make_splits
 from bench.preflight import Ground
-from bench.presets import Settings
+from bench.settings import Settings
 from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
 from results.arms import arm_key

@@ -14,7 +14,7 @@ from bench.data.layouts.table import UNKNOWN
 from bench.data.phantom import phantom_root, write_phantom
 from bench.data.preparation import ct_channels
 from bench.data.sides import look_at_sides
-from bench.presets import data_settings, train_settings
+from bench.settings import data_settings, train_settings
 from bench.study import StudyError, StudySpec
 
 #: Called with what is being looked at, so that a long check is not a silent one.

@@ -24,8 +24,8 @@ from bench.data.preparation import Preparation, ct_channels, fit_preparation
 from bench.data.splits import Split, make_splits
 from bench.data.volumes import grid_of, prepare_case, prepared_folder
 from bench.errors import INTERRUPTED
-from bench.presets import DataSettings, data_settings
 from bench.progress import TrialProgress
+from bench.settings import DataSettings, data_settings
 from bench.study import StudySpec
 from results.record import share_label
 

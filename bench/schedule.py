@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench.presets import TrainSettings
+from bench.settings import TrainSettings
 
 OPTIMIZERS: dict[str, type[torch.optim.AdamW] | type[torch.optim.Adam]] = {
     "adamw": torch.optim.AdamW,

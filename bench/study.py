@@ -13,9 +13,10 @@ import tomli_w
 
 from backbones.request import anchored, anchored_path
 from bench import variants
-from bench.presets import PHANTOM_STEPS, Settings, resolve
+from bench.presets import PHANTOM_STEPS, resolve
 from bench.running import KINDS as RUNNING_KINDS
 from bench.running import Running, StudyError
+from bench.settings import Settings
 from mvl import references
 from results import record
 from results.store import atomic_write

@@ -14,7 +14,7 @@ from bench.data.crops import CropSampler
 from bench.data.loader import Crop, batches
 from bench.engine import asking_anywhere, mean, set_rate
 from bench.keeper import Keeper, Nothing
-from bench.presets import TrainSettings
+from bench.settings import TrainSettings
 from bench.stopping import Stopped
 from bench.validation import Validation
 from mvl.loss import batch_dice, dice_ce_loss

@@ -24,7 +24,7 @@ from bench.data.volumes import PreparedCase, prepare_case
 from bench.failures import advised
 from bench.held_out import TRAINING_SHARE, score
 from bench.interval import Interval
-from bench.presets import TrainSettings, data_settings, train_settings
+from bench.settings import TrainSettings, data_settings, train_settings
 from bench.stopping import Stopped
 from results import store
 from results.record import Status, TaskInfo, TrialResult, TrialSpec, Weights

@@ -15,7 +15,7 @@ import numpy as np
 import backbones
 from bench.data.check import TaskCheck
 from bench.data.preparation import coarsen
-from bench.presets import train_settings
+from bench.settings import train_settings
 from bench.trial import TrialJob
 from mvl import work
 from mvl.config import SegmenterConfig, Size3

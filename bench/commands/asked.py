@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from bench.presets import Settings, parse_override
+from bench.presets import parse_override
+from bench.settings import Settings
 from bench.study import GROUPS, StudyError, StudySpec, load
 
 #: Flags that are short for one setting.

@@ -13,7 +13,7 @@ from backbones.request import parse as parse_backbones
 from bench import plan, preflight
 from bench.data.cases import Case
 from bench.data.splits import SEED, Split
-from bench.presets import train_settings
+from bench.settings import train_settings
 from bench.study import StudyError, StudySpec, full_path
 from bench.trial import TrialJob
 from bench.tuning.inner import inner_split, training_side

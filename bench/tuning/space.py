@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench.presets import Settings
+from bench.settings import Settings
 from bench.study import StudyError
 
 #: A sample of the space: dimension -> value.

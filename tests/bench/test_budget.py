@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.budget import Budget, parse, words
-from bench.presets import PRESETS, TrainSettings, resolve
+from bench.presets import PRESETS, resolve
 from bench.schedule import Schedule
+from bench.settings import TrainSettings
 from bench.study import PHANTOM_STEPS, StudyError, StudySpec, bind, check_bound, load
 from bench.trial import attempt
 from results import store

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench.presets import TrainSettings
+from bench.settings import TrainSettings
 
 SETTINGS = TrainSettings(steps=6, batch=4, epochs=2, lr=1e-3)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.presets import TrainSettings
+from bench.settings import TrainSettings
 from tests.bench.fault_room import Killed
 from tests.bench.test_engine import Block, Crops, free_port
 from tests.results import fake

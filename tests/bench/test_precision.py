@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bench import engine, thin_convolutions
-from bench.presets import TrainSettings
+from bench.settings import TrainSettings
 from bench.train import train
 from mvl.config import SegmenterConfig
 from mvl.model import Segmenter

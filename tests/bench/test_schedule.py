@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from bench.presets import PRESETS, TrainSettings, resolve, train_settings
+from bench.presets import PRESETS, resolve
 from bench.schedule import Schedule, make_optimizer
+from bench.settings import TrainSettings, train_settings
 
 
 def test_the_cosine_warms_up_and_falls_to_zero():

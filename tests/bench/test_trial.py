@@ -15,7 +15,7 @@ from bench import plan, preflight
 from bench.data.folder import open_task
 from bench.data.preparation import fit_preparation
 from bench.listing import presence
-from bench.presets import data_settings
+from bench.settings import data_settings
 from bench.study import StudySpec
 from bench.trial import attempt, prepare
 from results import store

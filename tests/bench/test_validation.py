@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from bench import engine, randomness, validation
 from bench.course import Stopwatch
 from bench.data.crops import CropSampler
-from bench.presets import TrainSettings
+from bench.settings import TrainSettings
 from bench.study import StudySpec, load
 from bench.trained import find_trial, load_model
 from bench.trial import TrialJob, attempt, prepare

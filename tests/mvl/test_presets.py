@@ -10,8 +10,9 @@ import torch
 
 from bench.data.phantom import draw_case
 from bench.data.tasks import DECATHLON
-from bench.presets import PRESETS, resolve, train_settings
+from bench.presets import PRESETS, resolve
 from bench.schedule import Schedule, make_optimizer
+from bench.settings import train_settings
 from mvl.config import SegmenterConfig
 from mvl.loss import batch_dice, dice_ce_loss
 from mvl.model import Segmenter

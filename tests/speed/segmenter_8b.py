@@ -32,8 +32,9 @@ def with_block(size: Size, row: str, checkpointing: bool) -> nn.Module:
 
 def block_step(model: nn.Module, size: Size) -> torch.optim.Optimizer:
     """One training step as the engine makes it, of the preset's batch; returns the optimizer with its state."""
-    from bench.presets import TrainSettings, resolve
+    from bench.presets import resolve
     from bench.schedule import make_optimizer
+    from bench.settings import TrainSettings
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = make_optimizer(trained, TrainSettings())
