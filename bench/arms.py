@@ -19,7 +19,7 @@ from bench.study import StudyError, StudySpec
 from mvl import references
 from mvl.config import SegmenterConfig
 from results.arms import JOINING
-from results.record import Weights, digest_of
+from results.record import ANY_LAYER, Weights, digest_of
 
 #: What each control is that reads no weights, in the words of the record.
 _MADE = {
@@ -76,7 +76,7 @@ class Arm:
         chosen = {"architecture": digest_of([built.family, config]), "width": built.width}
         chosen |= {name: given[name] for name in ("rotary", "causal", "dtype")}
         if given["second_layer"] is not None:  # left out otherwise: the digest is that of before there was one
-            chosen["second_layer"] = given["second_layer"]
+            chosen["second_layer"] = ANY_LAYER if self.layer is None else given["second_layer"]
             chosen |= {"second_sha256": self.second.sha256} if self.second else {}
         if self.control == "trainable":
             chosen["dtype"] = "fp32"  # what learns is kept in fp32, whatever the frozen arms are in

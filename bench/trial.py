@@ -27,7 +27,7 @@ from bench.interval import Interval
 from bench.settings import TrainSettings, data_settings, train_settings
 from bench.stopping import Stopped
 from results import store
-from results.record import Status, TaskInfo, TrialResult, TrialSpec, Weights
+from results.record import ANY_LAYER, Status, TaskInfo, TrialResult, TrialSpec, Weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -117,11 +117,20 @@ def record_failure(job: TrialJob, error: str, started: str = "", status: Status 
     One that failed is tried again by the next run, one that diverged only where that is asked for.
     """
     origin = provenance.code_and_machine() | {"started": started, "finished": provenance.now(), "command": job.command}
+    origin |= _second_origin(job)
     record = TrialResult(job.spec, status, job.info, provenance=origin, error=advised(error))
     store.write(Path(job.run), record)
     if status is Status.DIVERGED:
         leftovers.discard(Path(job.run), job.spec.key)
     return record
+
+
+def _second_origin(job: TrialJob) -> dict[str, Any]:
+    """Where the block at a second place was read from, for a record's provenance; nothing where none was."""
+    if job.second is None:
+        return {}
+    block = job.second
+    return {"second_weights": asdict(Weights(job.spec.weights.kind, block.source, block.sha256, block.licence))}
 
 
 def _status_of(error: Exception) -> Status:
@@ -205,9 +214,7 @@ def run_trial(job: TrialJob, report: Report) -> TrialResult | None:
         "model": store_model(job, model),
         "preparation": json.loads(json.dumps(asdict(preparation))),  # lists for tuples, as it will be read again
     }
-    if job.second:
-        block = job.second
-        origin["second_weights"] = asdict(Weights(spec.weights.kind, block.source, block.sha256, block.licence))
+    origin |= _second_origin(job)
     record = TrialResult(spec, Status.COMPLETE, job.info, tuple(cases), tuple(course.curve), origin, cost)
     store.write(Path(job.run), record)
     leftovers.discard(Path(job.run), spec.key)
@@ -271,7 +278,8 @@ def _blocks(job: TrialJob, backbone: BackboneSpec, config: SegmenterConfig) -> n
     first = controls.build(backbone, spec.control, spec.layer, job.block, spec.seed, options, rank)
     if other is None:
         return first
-    second = controls.build(backbone, spec.control, other, job.second, spec.seed, options, rank, second=True)
+    layer = None if other == ANY_LAYER else other
+    second = controls.build(backbone, spec.control, layer, job.second, spec.seed, options, rank, second=True)
     return dict(zip(config.places, (first, second), strict=True))
 
 

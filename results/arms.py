@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from results.record import TrialSpec, arm_label, share_label
+from results.record import ANY_LAYER, TrialSpec, arm_label, share_label
 
 #: What a task decides about the model, and a backbone about its blocks: not a study.
 _GIVEN = {"model": ("channels", "classes"), "block": ("architecture", "width", "second_sha256")}
@@ -114,8 +114,7 @@ def fits(arm: Arm, other: Arm, named: Iterable[str]) -> bool:
     """Whether the other is the arm's own baseline or control: they differ in nothing but the block.
 
     named: the settings in which arms of the run differ. A layer that a control does not have fits every layer, and so
-    does a setting that it does not have; how a block is joined does not concern the baseline. A second layer that is
-    not there is one block at both places, which is another arm.
+    does a setting that it does not have; how a block is joined does not concern the baseline.
     """
     if other.fraction != arm.fraction:
         return False
@@ -125,10 +124,15 @@ def fits(arm: Arm, other: Arm, named: Iterable[str]) -> bool:
         return False
     mine, its = arm.chosen, other.chosen
     blocks = not {arm.control, other.control} & set(_BLOCKLESS)
-    if blocks and mine.get("second_layer") != its.get("second_layer"):
+    if blocks and not _fits_second(mine.get("second_layer"), its.get("second_layer")):
         return False
-    shared = [name for name in named if name in mine and name in its and not (baseline and name in JOINING)]
-    return all(mine[name] == its[name] for name in shared)
+    aside = ("second_layer", *(JOINING if baseline else ()))
+    return all(mine[name] == its[name] for name in named if name in mine and name in its and name not in aside)
+
+
+def _fits_second(mine: int | str | None, its: int | str | None) -> bool:
+    """Without a second layer, one block is at both places, which is another arm; a draw for any layer fits each."""
+    return mine == its or (ANY_LAYER in (mine, its) and None not in (mine, its))
 
 
 def differing(arms: Iterable[Arm]) -> set[str]:

@@ -18,6 +18,9 @@ SCHEMA = 3
 #: Part of every trial's digest: raised when the code changes what a trial with the same settings gives.
 METHOD = 4
 
+#: `second_layer` of two random blocks that no layer's number changes: one draw, whatever number was asked for.
+ANY_LAYER = "any"
+
 #: What stands in the block's place -> what is added to the backbone's name where people read it. `none` is the
 #: baseline: the same segmenter without a block; `reference` another model altogether, which the backbone's field names.
 #: `external` is no arm of ours: someone else's predictions, as `bench score` reads them. The order is that of every
@@ -76,7 +79,8 @@ class TrialSpec:
     repeat bit by bit. Its record says so, and how many steps were made.
     train, model, data and block are the fully resolved settings, as plain JSON values. layer is None where the arm does
     not depend on it: a random block has none. Where two layers of one model stand at two places, layer and weights are
-    those of the first, and block has `second_layer` and, where it was read, `second_sha256`.
+    those of the first, and block has `second_layer` (ANY_LAYER where layer is None) and, where it was read,
+    `second_sha256`.
     """
 
     task: str

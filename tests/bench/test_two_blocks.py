@@ -16,7 +16,7 @@ import torch
 from backbones import block, weights
 from backbones.request import Request, resolve
 from backbones.spec import BackboneSpec
-from bench import work
+from bench import plan, work
 from bench.arms import find_arms
 from bench.data.folder import read_label
 from bench.presets import resolve as resolve_settings
@@ -24,7 +24,8 @@ from bench.study import StudyError, StudySpec, check_bound, load
 from bench.trained import find_trial, load_model
 from bench.trial import TrialJob, attempt, build_segmenter
 from mvl.config import SegmenterConfig
-from results.record import Status, TrialResult, TrialSpec, Weights
+from results import pairs, store, summary
+from results.record import ANY_LAYER, Status, TrialResult, TrialSpec, Weights
 from tests.backbones import tiny
 from tests.bench.fault_room import kill_at, lasting, models, quiet
 from tests.bench.predict_room import cases_of, counts, image_of, trained
@@ -32,8 +33,8 @@ from tests.bench.trial_room import SMALL, jobs_of
 from tests.bench.tune_room import searched
 from tests.results import fake
 
-#: The layer at the first place, which is the row's own, and that at the second.
-FIRST, SECOND = 11, 3
+#: The layer at the first place, which is the row's own, that at the second, and another for there.
+FIRST, SECOND, OTHER = 11, 3, 7
 PLACES = {"train": {"steps": 2, "epochs": 1}, "model": SMALL["model"] | {"width": 64, "placement": "middle+after"}}
 TWO = PLACES | {"block": {"second_layer": SECOND}}
 READING = ("pretrained", "shuffled", "trainable", "lora")
@@ -41,8 +42,8 @@ READING = ("pretrained", "shuffled", "trainable", "lora")
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:
-    """A tiny sharded checkpoint of the gpt2 family with two layers; the shard of all others is not there."""
-    return tiny.write_checkpoint(tmp_path_factory.mktemp("hf") / "little", tiny.spec("gpt2"), more=(SECOND,))
+    """A tiny sharded checkpoint of the gpt2 family with three layers; the shard of all others is not there."""
+    return tiny.write_checkpoint(tmp_path_factory.mktemp("hf") / "little", tiny.spec("gpt2"), more=(SECOND, OTHER))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_one_report_of_both_names_what_tells_them_apart(done, bench, tmp_path):
     assert code == 0, err
     tables = tmp_path / "all" / "report" / "tables"
     arms = set(pd.read_csv(tables / "by_task.csv")["arm"])
-    assert {"little", f"little, second layer {SECOND}", f"little (random twin), second layer {SECOND}"} <= arms
+    assert {"little", f"little, second layer {SECOND}", "little (random twin), second layer any"} <= arms
     read = pd.read_csv(tables / "weights.csv").set_index("Arm").loc[f"little, second layer {SECOND}"]
     spec = done.jobs["pretrained"].spec
     assert list(read["Layer"].astype(int)) == [FIRST, SECOND]
@@ -191,6 +192,48 @@ def test_one_report_of_both_names_what_tells_them_apart(done, bench, tmp_path):
     code, _, err = bench("export", tmp_path / "all", "--to", "board.csv")
     board = pd.read_csv(tmp_path / "board.csv").set_index("arm")
     assert board.loc[f"little, second layer {SECOND}", "weights_sha256"].split("; ") == list(read["SHA-256"])
+
+
+def test_runs_of_several_second_layers_share_a_random_twin(done, bench, tmp_path):
+    settings = PLACES | {"block": {"second_layer": OTHER}}
+    study = replace(done.two, settings=settings, controls=("random",), out=str(tmp_path / "other"))
+    specs = {job.spec.control: job.spec for job in jobs_of(study)}
+    assert specs["random"].digest == done.jobs["random"].spec.digest != done.before["random"].spec.digest
+    assert specs["pretrained"].digest != done.jobs["pretrained"].spec.digest
+    trained(study, "pretrained")
+    code, _, err = bench("report", done.one.run, done.two.run, study.run, "--to", tmp_path / "all")
+    assert code == 0, err
+    rows = pairs.questions(summary.trial_table(store.read(tmp_path / "all")))
+    against = dict(rows[rows["question"] == "random"][["arm", "against"]].values)
+    two = "little (random twin), second layer any"
+    several = {f"little, second layer {layer}": two for layer in (SECOND, OTHER)}
+    assert against == {"little": "little (random twin)"} | several
+    tables = tmp_path / "all" / "report" / "tables"
+    arms = pd.read_csv(tables / "by_task.csv")["arm"]
+    assert sorted(arm for arm in arms if "random twin" in arm) == ["little (random twin)", two]
+
+
+def test_a_random_block_that_depends_on_its_layer_keeps_the_number(cache):
+    settings = TWO | {"block": {"second_layer": SECOND, "rotary": True}}
+    problems: list[str] = []
+    asked = StudySpec(backbones=("llama3",), weights={"*": "random"}, settings=settings)
+    arms, _ = find_arms(asked, lambda line: None, problems)
+    (arm,) = [arm for arm in arms if arm.control == "random"]
+    assert not problems and arm.layer is not None
+    assert arm.settings(resolve_settings("cpu", settings)["block"])["second_layer"] == SECOND
+
+
+def test_a_failed_trial_tells_of_both_blocks_as_a_complete_one_does(done, bench, tmp_path):
+    job, run = done.jobs["pretrained"], tmp_path / "run"
+    spec = job.spec.with_seed(1)
+    run.mkdir()
+    plan.remember(run, [spec])
+    failed = attempt(replace(job, spec=spec, data=str(tmp_path), run=str(run)), quiet)
+    assert failed.status is Status.FAILED and failed.second_weights == done.records["pretrained"].second_weights
+    code, _, err = bench("report", done.two.run, run, "--to", tmp_path / "all")
+    assert code == 0, err
+    rows = pd.read_csv(tmp_path / "all" / "report" / "tables" / "weights.csv").set_index("Arm")
+    assert list(rows.loc["little", "Layer"].astype(int)) == [FIRST, SECOND]
 
 
 def test_the_plan_takes_the_flag_and_counts_both(bench, checkpoint, tiny_msd, done):
@@ -238,7 +281,7 @@ def test_a_stand_in_is_two_random_blocks(cache):
     job = TrialJob(spec, fake.task(), data="", run="", backbone=arm.backbone)
     model = build_segmenter(job, SegmenterConfig.of(TWO["model"] | {"channels": 1, "classes": 2}))
     one, other = (model.adapters[place].block.state_dict() for place in ("middle", "after"))
-    assert not problems and chosen["second_layer"] == SECOND and "second_sha256" not in chosen
+    assert not problems and chosen["second_layer"] == ANY_LAYER and "second_sha256" not in chosen
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 

@@ -9,7 +9,7 @@ import pytest
 from results import compare, pairs, summary
 from results.arms import arm_key, arm_names, said
 from results.bootstrap import mean_intervals
-from results.record import TrialSpec
+from results.record import ANY_LAYER, TrialSpec
 from tests.results import fake, generated
 
 BASE = {"attention": "hybrid", "placement": "after", "residual": True, "channels": 1, "classes": 3}
@@ -72,18 +72,21 @@ def test_every_variant_is_compared_with_its_own_baseline():
 
 def test_two_layers_are_another_arm_with_a_twin_of_its_own():
     """One block at both places says nothing of a second layer; what has no block of an LLM is every arm's control."""
-    twice = {"second_layer": 3}
+    twice, drawn = {"second_layer": 3}, {"second_layer": ANY_LAYER}
     kinds = [spec(), *(spec(("smollm2", control)) for control in ("pretrained", "random", "identity"))]
-    kinds += [replace(spec(("smollm2", name)), block=twice) for name in ("pretrained", "random")]
-    assert named(*kinds[1:3], *kinds[4:]) == [
-        *("smollm2", "smollm2 (random twin)"),
-        *("smollm2, second layer 3", "smollm2 (random twin), second layer 3"),
+    kinds += [replace(spec(("smollm2", "pretrained")), block=block) for block in (twice, {"second_layer": 5})]
+    kinds += [replace(spec(("smollm2", "shuffled")), block=twice), replace(spec(("smollm2", "random")), block=drawn)]
+    assert named(*kinds[1:3], *kinds[4:6], kinds[7]) == [
+        *("smollm2", "smollm2 (random twin)", "smollm2, second layer 3", "smollm2, second layer 5"),
+        "smollm2 (random twin), second layer any",
     ]
     trials = summary.trial_table([fake.complete(one, fake.task("T1"), (fake.score("a"),)) for one in kinds])
     twins, mappers = (summary.controls_of(trials, control) for control in ("random", "identity"))
     assert twins["smollm2"] == "smollm2 (random twin)"
-    assert twins["smollm2, second layer 3"] == "smollm2 (random twin), second layer 3"
+    assert {twins[f"smollm2, second layer {n}"] for n in (3, 5)} == {"smollm2 (random twin), second layer any"}
     assert mappers["smollm2"] == mappers["smollm2, second layer 3"] == "smollm2 (mappers only)"
+    shuffled = summary.controls_of(trials, "shuffled")
+    assert shuffled["smollm2, second layer 3"] == "smollm2 (shuffled)" and "smollm2, second layer 5" not in shuffled
 
 
 def test_an_arm_without_a_baseline_of_its_settings_is_not_compared():
