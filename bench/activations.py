@@ -121,5 +121,6 @@ def _box_in_ras(grid: Grid) -> list[tuple[int, int]]:
 
 
 def _rounded(values: Floats) -> Floats:
-    step = max(float(np.abs(values).max()), 1e-12) / 255
-    return np.asarray(np.round(values / step) * step, np.float32)
+    """Energies as multiples of a 255th of the largest; what is seen, however weak, is not 0, which is unseen."""
+    step = max(float(values.max()), 1e-12) / 255
+    return np.asarray(np.where(values > 0, np.maximum(np.round(values / step), 1), 0) * step, np.float32)

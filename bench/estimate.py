@@ -186,8 +186,7 @@ class _Guess:
 def products_a_second() -> float:
     """Floating-point operations a second of one core in NumPy's matrix product, measured once, in hundredths of one.
 
-    By processor time, which other processes do not lengthen much. Never in a thread while another one begins a process:
-    OpenBLAS waits for its threads before a fork, and they for it.
+    By processor time, which other processes do not lengthen much.
     """
     side = 512
     matrix = np.ones((side, side), dtype=np.float32)

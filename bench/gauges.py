@@ -9,7 +9,7 @@ GAUGES = {
     "bench_loss": "Mean loss of the training crops of the last epoch",
     "bench_training_dice": "Mean Dice of the training crops of the last epoch",
     "bench_validation_dice": "Mean Dice of a few crops of held-out cases after an epoch; nothing is decided by it",
-    "bench_samples_per_second": "Crops trained on a second, between the last two epochs",
+    "bench_samples_per_second": "Crops trained on a second, between the last two epochs, validation included",
     "bench_epoch": "Epochs done",
     "bench_share": "Share of the trial that is done",
     HELD_OUT: "Mean Dice of the held-out cases, once a trial is scored",

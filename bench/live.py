@@ -30,7 +30,8 @@ class Live:
 
     doing is `preparing`, `training` or `scoring`. epoch, step, loss and dice are of the last entry of the learning
     curve: loss and Dice of training crops; validation_dice is of the last that has one, made at step validated.
-    samples_per_second: crops trained on between the last two entries; share: how much of the trial is done.
+    samples_per_second: crops trained on between the last two entries, the time of validation included; share: how much
+    of the trial is done.
     """
 
     host: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,20 +31,21 @@ class Kept:
 
 def begin(
     study: StudySpec,
-    plan: Callable[[], Sequence[TrialJob]],
+    plan: Callable[[], list[TrialJob]],
     kept: Kept,
     stop: Stop,
     console: Console,
     shared: bool = True,
-) -> tuple[Dashboard, Sequence[TrialJob]]:
+) -> tuple[Dashboard, list[TrialJob]]:
     """Start Ray here, or join the study's cluster and look at its nodes; StudyError tells what they lack.
 
-    plan is called meanwhile, in a thread: Ray wants the main one. It may print, and what it raises is raised first.
+    plan is called meanwhile, in a thread: Ray wants the main one. It may print, but not compute: OpenBLAS waits for its
+    threads before a process is begun, and they for it. What it raises is raised first.
     shared: every node has to see the run folder.
     """
     from bench import launch
 
-    def planned() -> Sequence[TrialJob]:
+    def planned() -> list[TrialJob]:
         jobs = plan()
         console.print(f"joining Ray at {study.address} …" if study.address else "starting Ray …", highlight=False)
         import_module("bench.launch.jobs")  # Ray Tune takes half a second

@@ -48,11 +48,16 @@ def run_study(study: StudySpec, console: Console) -> int:
 def _run_missing(
     run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, stop: Stop, console: Console
 ) -> int:
-    estimate.products_a_second()  # not beside Ray's start, as the rest of the look may be
-    look = functools.cache(lambda: _look(run, jobs, study, ground, console))
+    past = functools.cache(lambda: estimate.Past.of_run(run))
+    look = functools.cache(lambda: _look(run, jobs, study, ground, past(), console))
+
+    def in_order(todo: list[TrialJob]) -> list[TrialJob]:
+        took = estimate.durations(todo, ground.checks, past(), estimate.Room.here(study))
+        return estimate.longest_first(todo, took)
+
     ended = 0
     if _has_no_record(run, jobs) or look():
-        ended = on_ray.exit_code(lambda: _run_on_ray(look, study, stop, console), _KEPT, stop, console)
+        ended = on_ray.exit_code(lambda: _run_on_ray(look, in_order, study, stop, console), _KEPT, stop, console)
     if ended == TERMINATED:
         return ended  # there is no time for a report
     todo = look()
@@ -71,15 +76,18 @@ def _has_no_record(run: Path, jobs: Iterable[TrialJob]) -> bool:
     return any(job.spec.key not in there for job in jobs)
 
 
-def _look(run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, console: Console) -> list[TrialJob]:
-    """What is to run, longest first: read every record, sweep up after runs that were killed, say what was found."""
-    past = estimate.Past.of_run(run)
+def _look(
+    run: Path, jobs: list[TrialJob], study: StudySpec, ground: Ground, past: estimate.Past, console: Console
+) -> list[TrialJob]:
+    """What is to run by the records that were read; sweep up after runs that were killed, say what was found.
+
+    Beside Ray's start, which forks: only reading here, and nothing that computes.
+    """
     done, wild = past.done, set() if study.retry_diverged else past.diverged
     leftovers.sweep_drafts(run)
     leftovers.sweep(run, done)
     over = done | wild
     todo = [job for job in jobs if job.spec.digest not in over]
-    todo = estimate.longest_first(todo, estimate.durations(todo, ground.checks, past, estimate.Room.here(study)))
     _say_ground(jobs, todo, ground.notices, console)
     if not todo:
         console.print(f"nothing to run: {len(jobs) - _count(jobs, wild)} of {len(jobs)} trials are complete")
@@ -90,10 +98,17 @@ def _count(jobs: Iterable[TrialJob], digests: set[str]) -> int:
     return sum(job.spec.digest in digests for job in jobs)
 
 
-def _run_on_ray(look: Callable[[], list[TrialJob]], study: StudySpec, stop: Stop, console: Console) -> None:
-    ray, todo = on_ray.begin(study, look, _KEPT, stop, console)
+def _run_on_ray(
+    look: Callable[[], list[TrialJob]],
+    in_order: Callable[[list[TrialJob]], list[TrialJob]],
+    study: StudySpec,
+    stop: Stop,
+    console: Console,
+) -> None:
+    ray, found = on_ray.begin(study, look, _KEPT, stop, console)
     from bench.launch import jobs
 
+    todo = in_order(found)
     told = titles(job.spec for job in todo)
     names = {job.spec.key: told[job.spec.digest] for job in todo}
     progress = TrialProgress(names, console, below=lambda: running_in(study.run, names))

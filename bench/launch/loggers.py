@@ -23,6 +23,7 @@ class Forgiving(tune.Callback):
 
     def __init__(self, name: str, inner: tune.Callback, run: Path) -> None:
         self.name, self.inner, self.run, self.told = name, inner, run, False
+        self._before = dict[str, int]()
 
     def _pass(self, hook: str, *args: Any, **given: Any) -> None:
         self._forgiven(lambda: getattr(self.inner, hook)(*args, **given))
@@ -38,8 +39,9 @@ class Forgiving(tune.Callback):
     def setup(self, *args: Any, **given: Any) -> None:
         self._pass("setup", *args, **given)
 
-    def on_trial_start(self, *args: Any, **given: Any) -> None:
-        self._pass("on_trial_start", *args, **given)
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **given: Any) -> None:
+        self._before.setdefault(trial.trial_id, _written(self._record(trial)))
+        self._pass("on_trial_start", iteration=iteration, trials=trials, trial=trial, **given)
 
     def on_trial_result(self, *args: Any, **given: Any) -> None:
         self._pass("on_trial_result", *args, **given)
@@ -49,17 +51,25 @@ class Forgiving(tune.Callback):
         self._pass("on_trial_complete", iteration=iteration, trials=trials, trial=trial, **given)
 
     def _tell_outcome(self, iteration: int, trials: list[Any], trial: Any) -> None:
-        path = key_path(self.run / "trials", trial.config["key"], ".json")
-        if path.exists():
+        path = self._record(trial)
+        if _written(path) > self._before.get(trial.trial_id, 0):  # a trial that stopped may have an older one
             number = trial.last_result.get("training_iteration", 0) + 1
             result = trial.last_result | outcome(read_file(path)) | {"training_iteration": number}
             self.inner.on_trial_result(iteration=iteration, trials=trials, trial=trial, result=result)
+
+    def _record(self, trial: Any) -> Path:
+        return key_path(self.run / "trials", trial.config["key"], ".json")
 
     def on_trial_error(self, *args: Any, **given: Any) -> None:
         self._pass("on_trial_error", *args, **given)
 
     def on_experiment_end(self, *args: Any, **given: Any) -> None:
         self._pass("on_experiment_end", *args, **given)
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def outcome(record: TrialResult) -> dict[str, float]:

@@ -20,7 +20,7 @@ from bench import machine
 from bench.alive import Heart
 from bench.launch import storage, token
 from bench.launch.cluster import Head, connect, raylets_here
-from bench.launch.switches import begun_for_us, dashboard_address
+from bench.launch.switches import begun_for_us, dashboard_address, with_our_signals
 
 _OBJECT_STORE_BYTES = 256 * 1024**2  # jobs are a few kilobytes; images are read from disk by each worker
 
@@ -62,7 +62,8 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
     With gpus 0 no worker sees a GPU.
     """
     if address:
-        dashboard = Dashboard(connect(address, gpus), token.read(), "")
+        with with_our_signals():
+            dashboard = Dashboard(connect(address, gpus), token.read(), "")
         _joined[:] = raylets_here()
         return dashboard
     if gpus == 0:
@@ -73,7 +74,7 @@ def start(cpus: int | None = None, address: str = "", gpus: float | None = None)
     # Nobody takes this machine away with notice; the process that would look for it takes time from the workers.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     token.ensure()
-    with begun_for_us():
+    with begun_for_us(), with_our_signals():
         context: Any = ray.init(
             address="local",  # RAY_ADDRESS may name a cluster that nobody asked for
             num_cpus=cpus or machine.cores(),
@@ -131,10 +132,12 @@ def begin_anew() -> NoReturn:
 
 def leave(code: int) -> NoReturn:
     """End this process at once. Ray's own end would wait for what is gone, and then end it without a word of ours."""
-    storage.clear()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        storage.clear()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:  # this may be any thread, while the main one waits for what never comes
+        os._exit(code)
 
 
 def stop() -> None:

@@ -38,7 +38,7 @@ def storage() -> Iterator[str]:
 
 def clear() -> None:
     """Remove every folder that this process has made; again and again, as a thread of Tune's may still write to one."""
-    for path in _made:
+    for path in tuple(_made):
         shutil.rmtree(path, ignore_errors=True)
 
 

@@ -10,8 +10,10 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import ray
 from ray._private import parameter, ray_constants, utils, worker
 from ray.experimental import internal_kv
 
@@ -37,12 +39,21 @@ def begun_for_us() -> Iterator[None]:
         # Ray asks for the dashboard's address until there is one, and begins no raylet before.
         return b"" if key == ray_constants.DASHBOARD_ADDRESS else ask(key, *given, **named)
 
+    # Not in the module itself: what is imported meanwhile, as Ray Tune is, would keep our answer for good.
+    asking = SimpleNamespace(**vars(internal_kv) | {"_internal_kv_get": answer})
     with (
         _instead(ray_constants, "ENABLE_RAY_CLUSTER", False),
         _instead(parameter, "RayParams", partial(parameter.RayParams, **without)),
         _instead(utils, "get_dashboard_dependency_error", lambda: None),
-        _instead(internal_kv, "_internal_kv_get", answer),
+        _instead(ray.experimental, "internal_kv", asking),
     ):
+        yield
+
+
+@contextlib.contextmanager
+def with_our_signals() -> Iterator[None]:
+    """Within it `ray.init` leaves SIGTERM to us. Its own handler would end the process with exit code 15, unsaid."""
+    with _instead(utils, "set_sigterm_handler", lambda handler: None):
         yield
 
 

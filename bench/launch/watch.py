@@ -65,9 +65,9 @@ class Watch(tune.Callback):
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         key = trial.config["key"]
         job = self.jobs[key]
+        if asked(Path(job.run))() and _failed(job):
+            return  # it has stopped, and neither ended nor failed; an older record of it may be there
         if not _record_path(job).exists():
-            if asked(Path(job.run))():
-                return  # it has stopped, and neither ended nor failed
             self._record_failure(job, "its workers failed, and could not write why; the log of Ray may tell")
         self._ended(key)
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import subprocess
+import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -158,6 +161,19 @@ def test_ctrl_c_as_ray_starts_ends_the_run_in_words(run, ray, monkeypatch):
     assert "stopped; complete trials are kept" in out and ray.handed == [] and ray.stops == 1
 
 
+def test_sigterm_as_ray_starts_ends_the_run_in_words(run, ray):
+    def terminated() -> None:
+        with switches.with_our_signals():
+            switches.utils.set_sigterm_handler(lambda number, frame: sys.exit(number))  # as `ray.init` does
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+
+    ray.meanwhile, ray.stops = terminated, 0
+    code, out, err = run("--seeds", "0,1")
+    assert code == 143, err
+    assert "stopped by SIGTERM; " in out and ray.handed == [] and ray.stops == 1
+
+
 @pytest.mark.parametrize(("ended", "answer"), [(1, None), (None, None)])
 def test_a_dashboard_that_does_not_come_up_is_an_error_that_names_its_log(monkeypatch, ended, answer):
     process = SimpleNamespace(process=SimpleNamespace(poll=lambda: ended))
@@ -171,9 +187,11 @@ def test_a_dashboard_that_does_not_come_up_is_an_error_that_names_its_log(monkey
 
 def test_rays_own_functions_are_as_before_once_it_has_begun():
     places = [(switches.ray_constants, "ENABLE_RAY_CLUSTER"), (switches.parameter, "RayParams")]
-    places += [(switches.utils, "get_dashboard_dependency_error"), (switches.internal_kv, "_internal_kv_get")]
-    before = [getattr(*place) for place in places]
-    with pytest.raises(KeyError), switches.begun_for_us():
+    places += [(switches.utils, "get_dashboard_dependency_error"), (switches.ray.experimental, "internal_kv")]
+    places += [(switches.utils, "set_sigterm_handler")]
+    before, ask = [getattr(*place) for place in places], switches.internal_kv._internal_kv_get
+    with pytest.raises(KeyError), switches.begun_for_us(), switches.with_our_signals():
+        assert switches.internal_kv._internal_kv_get is ask  # whoever imports it meanwhile keeps it
         assert all(getattr(*place) is not one for place, one in zip(places, before, strict=True))
         raise KeyError
     assert [getattr(*place) for place in places] == before
@@ -198,7 +216,7 @@ def test_bad_input_that_is_found_as_ray_starts_leaves_no_process(tiny_msd, tmp_p
 
 
 def test_no_matrix_product_is_computed_beside_rays_start(run, ray, monkeypatch):
-    # OpenBLAS and a fork of the main thread wait for each other for ever.
+    # OpenBLAS and a fork of the main thread would wait for each other for ever.
     measured, measure = list[threading.Thread](), estimate.products_a_second.__wrapped__
 
     def noted() -> float:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench import trackers
+from bench import stopping, trackers
 from bench.launch.told import held_out_dice
+from bench.trial import TrialJob
 from results import store
+from results.record import Status
 from tests.bench.test_run import REPOSITORY, command
+from tests.results.large_run import Size, records
 
 #: As much of MLflow as Ray's callback uses; each call becomes a line of a file.
 MLFLOW = """
@@ -78,11 +83,52 @@ def test_a_tracker_that_fails_is_named_once_and_ends_nothing(capsys, tmp_path):
         on_trial_result = on_trial_complete = on_trial_start
 
     callback = Forgiving("mlflow", Broken(), tmp_path)
+    trial = SimpleNamespace(trial_id="a", config={"key": "t/a/0-0-x"})
     for _ in range(2):
-        callback.on_trial_start(iteration=1, trials=[], trial=None)
-        callback.on_trial_complete(iteration=1, trials=[], trial=None)
+        callback.on_trial_start(iteration=1, trials=[], trial=trial)
+        callback.on_trial_complete(iteration=1, trials=[], trial=trial)
         callback.on_experiment_end(trials=[])
     assert capsys.readouterr().err == "--log mlflow: no server; the run goes on without it\n"
+
+
+def test_a_stopped_trial_is_not_told_as_ended_by_the_record_of_another_run(tmp_path):
+    from ray import tune
+
+    from bench.launch.loggers import Forgiving
+
+    told = list[dict]()
+
+    class Tracker(tune.Callback):
+        def on_trial_result(self, iteration, trials, trial, result, **info):
+            told.append(result)
+
+    record = next(records(Size(tasks=1, arms=1, seeds=1, folds=1)))
+    trial = SimpleNamespace(trial_id="a", config={"key": record.spec.key}, last_result={"training_iteration": 3})
+    store.write(tmp_path, replace(record, status=Status.FAILED, cases=(), error="memory"))
+    callback = Forgiving("mlflow", Tracker(), tmp_path)
+    callback.on_trial_start(iteration=1, trials=[], trial=trial)
+    callback.on_trial_complete(iteration=2, trials=[], trial=trial)
+    assert told == []
+    store.write(tmp_path, record)
+    callback.on_trial_complete(iteration=3, trials=[], trial=trial)
+    assert [(one["share"], one["held_out_dice"]) for one in told] == [(1.0, held_out_dice(record))]
+
+
+def test_a_stopped_trial_is_not_shown_as_failed_by_the_record_of_another_run(tmp_path):
+    from bench.launch.watch import Watch
+
+    record = replace(next(records(Size(tasks=1, arms=1, seeds=1, folds=1))), status=Status.FAILED, error="memory")
+    store.write(tmp_path, record)
+    job = TrialJob(record.spec, record.task, data="", run=str(tmp_path))
+    shown = list[tuple]()
+    watch = Watch({record.spec.key: job}, lambda *told: shown.append(told))
+    trial = SimpleNamespace(trial_id="a", config={"key": record.spec.key})
+    (tmp_path / stopping.FILE).touch()
+    watch.on_trial_complete(iteration=1, trials=[], trial=trial)
+    assert shown == []
+    (tmp_path / stopping.FILE).unlink()
+    watch.on_trial_complete(iteration=1, trials=[], trial=trial)
+    assert shown == [(record.spec.key, 1.0, True)]
 
 
 @pytest.mark.slow
