@@ -142,7 +142,7 @@ def test_figures_say_it_too(tmp_path, monkeypatch):
     monkeypatch.setattr(html, "render", lambda page: "")
     monkeypatch.setattr(html, "render_markdown", lambda page, folder: "")
     build.write_report(run, command=COMMAND)
-    assert len(drawn) == 12
+    assert len(drawn) == 13
     for name, figure in drawn:
         words = [" ".join(text.get_text().split()) for text in figure.findobj(Text)]
         assert any(word.startswith(BANNER) for word in words), name
