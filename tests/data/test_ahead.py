@@ -94,9 +94,11 @@ def test_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert free_memory() == 800
 
 
+#: What preparing a case takes beside the libraries that it imports, which count to the process.
 PEAK = """
 import sys
 from pathlib import Path
+import nibabel, scipy.ndimage
 from bench.data.folder import Case
 from bench.data.preparation import Preparation
 from bench.data.volumes import prepare_case
